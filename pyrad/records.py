@@ -1,0 +1,136 @@
+"""The nouns of pyrad: what one stage hands to the next. Plain frozen records, no behaviour, no torch.
+
+    archive --Source--> plan --Sample--> store --Batch--> model --> evaluation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]  # PS3.3 C.11.2.1.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A VOI window in modality units (HU for CT), after rescale. Source: DICOM PS3.3 C.11.2.1.2."""
+
+    center: float
+    width: float
+    function: VoiFunction = "LINEAR"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One frame of one file of an archive, as its headers describe it: what ingest plans with.
+
+    ``patient``, ``study``, ``series`` and ``uid`` are the archive's own identifiers. They are private:
+    they are hashed under the store's secret and dropped, and never enter a store, a log or an error.
+    """
+
+    archive: int  # which of the SRC arguments, from 0
+    path: str  # relative to that archive, with forward slashes
+    kind: Literal["dicom", "raster", "npy"]
+    frame: int = 0  # from 0
+    rows: int
+    columns: int
+    planes: int = 1  # 3 for true colour that keeps its planes
+    dtype: Literal["uint8", "int8", "uint16", "int16"]
+    patient: str = ""  # empty: unknown
+    study: str = ""
+    series: str = ""
+    uid: str = ""  # SOP Instance UID
+    digest: str = ""  # keyed hash of the file's bytes where no UID settles duplicates
+    labels: tuple[str, ...] = ()
+    split: Split | None = None  # a layout's own split
+    masks: tuple[str, ...] = ()  # paths of mask files in the same archive; their union is stored
+    modality: str | None = None
+    anatomy: str | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    windows: tuple[Window, ...] = ()
+    photometric: Literal["MONOCHROME1", "MONOCHROME2", "RGB"] = "MONOCHROME2"  # as stored
+    bits_stored: int = 8
+    padding: tuple[int, int] | None = None  # inclusive, stored values
+    spacing_mm: tuple[float, float] | None = None  # row, column
+    slice_index: int | None = None  # rank of the frame in its series, by position
+    laterality: str | None = None
+    view: str | None = None
+    sex: str | None = None
+    age_band: str | None = None
+    manufacturer: str | None = None
+    lossy: bool = False
+    warnings: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)  # the columns named by --keep-columns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One row of a store's samples table; the columns are specified in docs/format.md."""
+
+    key: str  # 32 hex characters
+    bucket: str  # path of the image array in the store
+    row: int  # index along the array's first axis
+    group: str  # the patient, as an HMAC
+    study: str
+    series: str
+    frame: int
+    modality: str | None
+    anatomy: str | None
+    labels: tuple[str, ...]
+    split: Split
+    rows: int
+    columns: int
+    slope: float
+    intercept: float
+    window_center: tuple[float, ...]
+    window_width: tuple[float, ...]
+    voi_function: VoiFunction | None
+    voi_lut: int | None
+    modality_lut: int | None
+    photometric: str
+    bits_stored: int
+    padding: tuple[int, int] | None
+    percentiles: tuple[float, float]  # p1, p99 of the unpadded stored values
+    spacing_mm: tuple[float, float] | None
+    slice_index: int | None
+    laterality: str | None
+    view: str | None
+    sex: str | None
+    age_band: str | None
+    manufacturer: str | None
+    lossy: bool
+    mask: bool
+    warnings: tuple[str, ...]
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """What a loader yields.
+
+    ``images`` (N, C, H, W), normalised; ``labels`` int64 (N,) class indices, -1 where a sample has none,
+    or float32 (N, K) of zeros and ones in a multi-label store; ``keys`` N strings; ``valid`` bool (N,),
+    False on the padding of an evaluation's last batch.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    keys: tuple[str, ...]
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A measured value with its 95 % interval; ``value`` is nan where the metric is undefined."""
+
+    value: float
+    interval: tuple[float, float]
+    variance: float
