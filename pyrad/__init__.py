@@ -12,7 +12,11 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["Loader", "create_model", "errors", "metrics", "open_store"]  # noqa: F822 - resolved by __getattr__
 
-_OWNERS = {"open_store": "pyrad.store.reader", "Loader": "pyrad.loader.loader", "create_model": "pyrad.models"}
+_OWNERS = {
+    "open_store": "pyrad.store.reader",
+    "Loader": "pyrad.loader.loader",
+    "create_model": "pyrad.models",
+}
 _MODULES = ("errors", "metrics")
 
 

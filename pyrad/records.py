@@ -1,6 +1,6 @@
 """The nouns of pyrad: what one stage hands to the next. Plain frozen records, no behaviour, no torch.
 
-    archive --Source--> plan --Sample--> store --Batch--> model --> evaluation
+archive --Source--> plan --Sample--> store --Batch--> model --> evaluation
 """
 
 from __future__ import annotations
