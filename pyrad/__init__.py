@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Loader", "create_model", "errors", "metrics", "open_store"]  # noqa: F822 - resolved by __getattr__
+__all__ = ["Loader", "create_model", "errors", "metrics", "open_store"]
 
 _OWNERS = {
     "open_store": "pyrad.store.reader",

@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one tree; each branch carries the exit code that a shell sees.
 
     PyradError                      1   anything else: a full disk, our own bugs
-    |- MissingDependencyError       1   an optional package is not installed; says the command that installs it
+    |- MissingDependencyError       1   an optional package is missing; says the command that installs it
     |- StoreBusyError               1   another process is writing this store
     |- UsageError                   2   an option, column, path or label that cannot be what was meant
     |  `- NotAStoreError            2   the path is no pyrad store
