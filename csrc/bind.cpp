@@ -1,3 +1,172 @@
+// The door between Python and C++: one m.def a function. Data is positional, options are keyword-only, the GIL is
+// released around the work, and every docstring names shapes and dtypes. Only pyrad/ops.py imports this module.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-PYBIND11_MODULE(_C, m) { m.doc() = "pyrad's compiled core"; }
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common.h"
+#include "crc32c.h"
+#include "decode.h"
+#include "device.h"
+#include "encode.h"
+#include "reader.h"
+
+namespace py = pybind11;
+using namespace pyrad;
+
+namespace {
+
+Dtype dtype_of(const py::dtype& dtype) {
+    const bool integer = dtype.kind() == 'u' || dtype.kind() == 'i';
+    if (integer && dtype.itemsize() <= 2 && (dtype.itemsize() == 1 || dtype.byteorder() != '>')) {
+        return static_cast<Dtype>(dtype.itemsize() | (dtype.kind() == 'i' ? 0x80 : 0));
+    }
+    throw py::type_error("dtype is " + py::str(dtype).cast<std::string>() +
+                         "; pixels are uint8, int8, uint16 or int16");
+}
+
+// A contiguous read-only view of any object with the buffer protocol; nothing is copied.
+class Bytes {
+   public:
+    explicit Bytes(const py::buffer& source) {
+        if (PyObject_GetBuffer(source.ptr(), &view_, PyBUF_SIMPLE) != 0) throw py::error_already_set();
+    }
+    ~Bytes() { PyBuffer_Release(&view_); }
+    Bytes(const Bytes&) = delete;
+    Bytes& operator=(const Bytes&) = delete;
+
+    const uint8_t* data() const { return static_cast<const uint8_t*>(view_.buf); }
+    size_t size() const { return static_cast<size_t>(view_.len); }
+
+   private:
+    Py_buffer view_;
+};
+
+template <class Pixel>
+py::bytes encode_pixels(const py::array& image, Dtype dtype) {
+    const auto rows = static_cast<uint32_t>(image.shape(0));
+    const auto columns = static_cast<uint32_t>(image.shape(1));
+    const auto* pixels = static_cast<const Pixel*>(image.data());
+    const auto encoder = [&] {
+        py::gil_scoped_release unlocked;
+        return Encoder<Pixel>(pixels, rows, columns, dtype);
+    }();
+    if (encoder.size() == 0) throw py::value_error("the image is too large for one tilepack chunk (4 GiB)");
+    PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(encoder.size()));
+    if (bytes == nullptr) throw py::error_already_set();
+    auto* chunk = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(bytes));
+    {
+        py::gil_scoped_release unlocked;
+        encoder.write(chunk);
+    }
+    return py::reinterpret_steal<py::bytes>(bytes);
+}
+
+py::bytes tilepack_encode(const py::array& image) {
+    const Dtype dtype = dtype_of(image.dtype());
+    if (image.ndim() != 2 || (image.flags() & py::array::c_style) == 0) {
+        throw py::value_error("an image is a C-contiguous array (rows, columns)");
+    }
+    if (image.shape(0) < 1 || image.shape(1) < 1 || image.shape(0) > INT32_MAX || image.shape(1) > INT32_MAX) {
+        throw py::value_error("an image has 1 to 2^31 - 1 rows and columns");
+    }
+    return bytes_per_pixel(dtype) == 1 ? encode_pixels<uint8_t>(image, dtype) : encode_pixels<uint16_t>(image, dtype);
+}
+
+int tilepack_decode(const py::buffer& payload, py::array image) {
+    const Dtype dtype = dtype_of(image.dtype());
+    if (image.ndim() != 2 || (image.flags() & py::array::c_style) == 0 || !image.writeable()) {
+        throw py::value_error("pixels are decoded into a writeable C-contiguous array (rows, columns)");
+    }
+    const Bytes chunk(payload);
+    const auto rows = static_cast<uint32_t>(image.shape(0));
+    const auto columns = static_cast<uint32_t>(image.shape(1));
+    void* pixels = image.mutable_data();
+    py::gil_scoped_release unlocked;
+    return static_cast<int>(decode_chunk(chunk.data(), chunk.size(), rows, columns, dtype, pixels));
+}
+
+template <class T>
+using Column = py::array_t<T, py::array::c_style>;
+
+Column<int32_t> read_byte_ranges(const Column<int32_t>& fds, const Column<uint64_t>& offsets,
+                                 const Column<uint64_t>& sizes, Column<uint8_t>& slab,
+                                 const Column<uint64_t>& slab_offsets, unsigned threads) {
+    const auto count = static_cast<size_t>(fds.size());
+    const auto is_column = [&](const py::array& array) {
+        return array.ndim() == 1 && static_cast<size_t>(array.size()) == count;
+    };
+    if (!is_column(fds) || !is_column(offsets) || !is_column(sizes) || !is_column(slab_offsets)) {
+        throw py::value_error("fds, offsets, sizes and slab_offsets are one-dimensional and equally long");
+    }
+    const auto slab_bytes = static_cast<uint64_t>(slab.nbytes());
+    std::vector<ByteRange> ranges(count);
+    for (size_t i = 0; i < count; ++i) {
+        ranges[i] = {fds.data()[i], offsets.data()[i], sizes.data()[i], slab_offsets.data()[i]};
+        if (ranges[i].slab_offset > slab_bytes || ranges[i].size > slab_bytes - ranges[i].slab_offset) {
+            throw py::value_error("range " + std::to_string(i) + " does not lie inside the slab");
+        }
+    }
+    Column<int32_t> results(static_cast<py::ssize_t>(count));
+    uint8_t* bytes = slab.mutable_data();  // throws if the slab is read-only
+    int32_t* each = results.mutable_data();
+    {
+        py::gil_scoped_release unlocked;
+        read_ranges(ranges.data(), count, bytes, each, threads);
+    }
+    return results;
+}
+
+uint32_t checksum(const py::buffer& data, bool portable) {
+    const Bytes bytes(data);
+    py::gil_scoped_release unlocked;
+    return portable ? crc32c_portable(bytes.data(), bytes.size()) : crc32c(bytes.data(), bytes.size());
+}
+
+std::map<std::string, int> statuses() {
+    return {{"OK", static_cast<int>(Status::ok)},         {"CHECKSUM", static_cast<int>(Status::checksum)},
+            {"HEADER", static_cast<int>(Status::header)}, {"GEOMETRY", static_cast<int>(Status::geometry)},
+            {"BOUNDS", static_cast<int>(Status::bounds)}, {"WIDTHS", static_cast<int>(Status::widths)}};
+}
+
+py::dict devices() {
+    const DeviceReport report = device_report();
+    py::dict facts;
+    facts["built"] = report.built;
+    facts["runtime_version"] = report.runtime_version;
+    facts["driver_version"] = report.driver_version;
+    facts["names"] = report.names;
+    return facts;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+    m.doc() = "pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.";
+
+    m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(),
+          "Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.");
+    m.def(
+        "tilepack_decode", &tilepack_decode, py::arg("payload"), py::arg("image").noconvert(), py::pos_only(),
+        "Decode a tilepack chunk into image (rows, columns), C-contiguous, whose shape and dtype must be the chunk's; "
+        "return a status (0: good; otherwise image is untouched).");
+    m.def(
+        "crc32c", &checksum, py::arg("data"), py::pos_only(), py::kw_only(), py::arg("portable") = false,
+        "CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.");
+    m.def(
+        "read_ranges", &read_byte_ranges, py::arg("fds").noconvert(), py::arg("offsets").noconvert(),
+        py::arg("sizes").noconvert(), py::arg("slab").noconvert(), py::arg("slab_offsets").noconvert(), py::pos_only(),
+        py::kw_only(), py::arg("threads") = 1,
+        "pread sizes[i] bytes at offsets[i] of fds[i] to slab[slab_offsets[i]:]: int32 (N,), uint64 (N,), uint64 (N,), "
+        "writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0 good, an errno, or -1 where the file ended "
+        "early.");
+    m.def("device_report", &devices,
+          "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");
+    m.def("require_device", &require_device, py::arg("device"), py::pos_only(),
+          "Raise RuntimeError with one helpful sentence unless GPU number device can be used.");
+    m.def("statuses", &statuses, "Name and number of every status word.");
+}

@@ -1,0 +1,209 @@
+// tilepack, mode `pack`: the mathematics of one tile, one tile row and one segment. docs/format.md specifies the
+// format.
+//
+// chunk -> check() -> Grid -> decode_segment() -> pixels. Everything is checked before anything is unpacked, so that
+// unpacking needs no checks and can neither read nor write outside, whatever the bytes say.
+#pragma once
+
+#include "common.h"
+
+namespace pyrad::tilepack {
+
+constexpr uint8_t format_version = 1;
+constexpr uint8_t mode_pack = 0;
+constexpr uint8_t flag_transposed = 1;
+constexpr uint32_t segment_rows = 128;
+constexpr uint32_t tile_height = 4;
+constexpr uint32_t tile_width = 8;
+constexpr uint32_t fixed_header_bytes = 16;
+constexpr uint32_t slack_bytes = 16;  // zeros behind the last segment: a 16-byte load at any payload byte stays inside
+
+// The stored grid: the image, or its transpose, cut into segments and tiles.
+struct Grid {
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t segments;
+    uint32_t tiles_across;
+    uint32_t table_row_bytes;  // nibbles of one tile row
+    bool transposed;
+};
+
+PYRAD_HD inline Grid grid_of(uint32_t rows, uint32_t columns, bool transposed) {
+    Grid grid;
+    grid.rows = transposed ? columns : rows;
+    grid.columns = transposed ? rows : columns;
+    grid.segments = static_cast<uint32_t>((uint64_t{grid.rows} + segment_rows - 1) / segment_rows);
+    grid.tiles_across = static_cast<uint32_t>((uint64_t{grid.columns} + tile_width - 1) / tile_width);
+    grid.table_row_bytes = (grid.tiles_across + 1) / 2;
+    grid.transposed = transposed;
+    return grid;
+}
+
+PYRAD_HD inline uint32_t rows_in_segment(const Grid& grid, uint32_t segment) {
+    const uint32_t left = grid.rows - segment * segment_rows;
+    return left < segment_rows ? left : segment_rows;
+}
+
+PYRAD_HD inline uint32_t tile_rows_in_segment(const Grid& grid, uint32_t segment) {
+    return (rows_in_segment(grid, segment) + tile_height - 1) / tile_height;
+}
+
+PYRAD_HD inline uint64_t header_bytes(const Grid& grid) {
+    return align16(fixed_header_bytes + 4 * (uint64_t{grid.segments} + 1));
+}
+
+PYRAD_HD inline uint64_t table_bytes(const Grid& grid, uint32_t segment) {
+    return align16(uint64_t{tile_rows_in_segment(grid, segment)} * grid.table_row_bytes);
+}
+
+PYRAD_HD inline uint32_t segment_offset(const uint8_t* chunk, uint32_t segment) {
+    return load_le<uint32_t>(chunk + fixed_header_bytes + 4 * uint64_t{segment});
+}
+
+// Widths 0-10, 12 and 16 are those whose fields never straddle more than two bytes (note in docs/format.md).
+PYRAD_HD inline uint32_t width_of_code(uint32_t code) { return code <= 10 ? code : 4 * (code - 8); }
+PYRAD_HD inline uint32_t code_of_width(uint32_t width) { return width <= 10 ? width : width <= 12 ? 11 : 12; }
+PYRAD_HD inline uint32_t largest_code(Dtype dtype) { return bytes_per_pixel(dtype) == 1 ? 8 : 12; }
+
+PYRAD_HD inline uint32_t code_at(const uint8_t* table_row, uint32_t tile) {
+    return (table_row[tile >> 1] >> (4 * (tile & 1))) & 15;
+}
+
+// Adds up the widths of one tile row; false if a code is invalid.
+PYRAD_HD inline bool sum_widths(const uint8_t* table_row, const Grid& grid, uint32_t largest, uint64_t& sum) {
+    uint64_t widths = 0;  // 64 bits: a row of 2^29 tiles must not wrap round
+    uint32_t highest = 0;
+    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
+        const uint32_t code = code_at(table_row, tile);
+        highest = code > highest ? code : highest;
+        widths += width_of_code(code);
+    }
+    sum += widths;
+    return highest <= largest;
+}
+
+// Everything that unpacking relies on. `rows`, `columns` and `dtype` are what the caller expects; on Status::ok `grid`
+// describes the chunk and every later access stays inside `size` bytes.
+PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows, uint32_t columns, Dtype dtype,
+                             Grid& grid) {
+    if (size < fixed_header_bytes) return Status::bounds;
+    const uint8_t flags = chunk[3];
+    if (chunk[0] != format_version || chunk[1] != mode_pack || !is_dtype(chunk[2]) || (flags & ~flag_transposed) != 0 ||
+        load_le<uint16_t>(chunk + 12) != segment_rows) {
+        return Status::header;
+    }
+    if (chunk[2] != static_cast<uint8_t>(dtype) || load_le<uint32_t>(chunk + 4) != rows ||
+        load_le<uint32_t>(chunk + 8) != columns || rows == 0 || columns == 0) {
+        return Status::geometry;
+    }
+    grid = grid_of(rows, columns, (flags & flag_transposed) != 0);
+    if (load_le<uint16_t>(chunk + 14) != grid.segments) return Status::header;
+    uint64_t at = header_bytes(grid);
+    if (size < at || segment_offset(chunk, 0) != at) return Status::bounds;
+    const uint32_t largest = largest_code(dtype);
+    for (uint32_t segment = 0; segment < grid.segments; ++segment) {
+        const uint64_t end = segment_offset(chunk, segment + 1);
+        const uint64_t table = table_bytes(grid, segment);
+        if (end % 16 != 0 || end < at || end > size || end - at < table) return Status::bounds;
+        uint64_t widths = 0;
+        for (uint32_t row = 0; row < tile_rows_in_segment(grid, segment); ++row) {
+            if (!sum_widths(chunk + at + uint64_t{row} * grid.table_row_bytes, grid, largest, widths)) {
+                return Status::widths;
+            }
+        }
+        if (end - at - table != align16(tile_height * widths)) return Status::widths;
+        at = end;
+    }
+    return size - at == slack_bytes ? Status::ok : Status::bounds;
+}
+
+// Eight two's complement fields of `width` bits from bit 0 of `packed`, sign extended modulo 2^bits of Pixel. Fields
+// 0-3 lie in the first word and fields 4-7 in the word that starts at their byte, for every width up to 16.
+template <class Pixel>
+PYRAD_HD inline void unpack_row(const uint8_t* packed, uint32_t width, Pixel* residual) {
+    const uint64_t low = load_le<uint64_t>(packed);
+    const uint64_t high = load_le<uint64_t>(packed + (width >> 1)) >> (4 * (width & 1));
+    const uint64_t mask = (uint64_t{1} << width) - 1;
+    const uint64_t sign = (uint64_t{1} << width) >> 1;
+    for (uint32_t field = 0; field < 4; ++field) {
+        residual[field] = static_cast<Pixel>((((low >> (field * width)) & mask) ^ sign) - sign);
+        residual[field + 4] = static_cast<Pixel>((((high >> (field * width)) & mask) ^ sign) - sign);
+    }
+}
+
+// The inverse: eight residuals into `width` bytes. Stores 16 bytes: the caller's next store, or padding, overwrites the
+// rest.
+template <class Pixel>
+inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
+    const uint64_t mask = (uint64_t{1} << width) - 1;
+    uint64_t low = 0;
+    uint64_t high = 0;
+    for (uint32_t field = 0; field < 4; ++field) {
+        low |= (uint64_t{residual[field]} & mask) << (field * width);
+        high |= (uint64_t{residual[field + 4]} & mask) << (field * width);
+    }
+    const uint32_t half = 4 * width;
+    store_le<uint64_t>(packed, half == 64 ? low : low | high << half);
+    store_le<uint64_t>(packed + 8, half == 64 ? high : half == 0 ? 0 : high >> (64 - half));
+}
+
+// One tile row: up to four rows of pixels below `above`. `out` may start at `above`: each tile reads before it writes.
+// Returns where the next tile row's payload starts.
+template <class Pixel>
+PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
+                                               uint32_t rows, const Pixel* above, Pixel* out, size_t stride) {
+    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
+        const uint32_t width = width_of_code(code_at(table_row, tile));
+        const uint32_t column = tile * tile_width;
+        const uint32_t columns = grid.columns - column < tile_width ? grid.columns - column : tile_width;
+        Pixel sum[tile_width] = {};
+        Pixel residual[tile_width];
+        memcpy(sum, above + column, columns * sizeof(Pixel));
+        for (uint32_t row = 0; row < rows; ++row) {
+            unpack_row(payload + row * width, width, residual);
+            for (uint32_t x = 0; x < tile_width; ++x) sum[x] = static_cast<Pixel>(sum[x] + residual[x]);
+            memcpy(out + row * stride + column, sum, columns * sizeof(Pixel));
+        }
+        payload += tile_height * width;
+    }
+    return payload;
+}
+
+// The row that stands above a segment: its own first row shifted right by one, starting with 0, so that adding the
+// first row's residuals to it predicts each of its pixels from the left neighbour.
+template <class Pixel>
+PYRAD_HD inline void row_above_segment(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
+                                       Pixel* above) {
+    Pixel left = 0;
+    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
+        const uint32_t width = width_of_code(code_at(table_row, tile));
+        const uint32_t column = tile * tile_width;
+        const uint32_t columns = grid.columns - column < tile_width ? grid.columns - column : tile_width;
+        Pixel residual[tile_width];
+        unpack_row(payload, width, residual);
+        for (uint32_t x = 0; x < columns; ++x) {
+            above[column + x] = left;
+            left = static_cast<Pixel>(left + residual[x]);
+        }
+        payload += tile_height * width;
+    }
+}
+
+// One checked segment into `out`, whose rows lie `stride` pixels apart.
+template <class Pixel>
+PYRAD_HD inline void decode_segment(const uint8_t* chunk, const Grid& grid, uint32_t segment, Pixel* out,
+                                    size_t stride) {
+    const uint8_t* table = chunk + segment_offset(chunk, segment);
+    const uint8_t* payload = table + table_bytes(grid, segment);
+    const uint32_t rows = rows_in_segment(grid, segment);
+    row_above_segment(table, payload, grid, out);
+    const Pixel* above = out;
+    for (uint32_t row = 0; row < rows; row += tile_height) {
+        const uint32_t count = rows - row < tile_height ? rows - row : tile_height;
+        payload = decode_tile_row(table, payload, grid, count, above, out + row * stride, stride);
+        above = out + (row + count - 1) * stride;
+        table += grid.table_row_bytes;
+    }
+}
+
+}  // namespace pyrad::tilepack

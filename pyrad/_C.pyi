@@ -1,0 +1,37 @@
+"""
+pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.
+"""
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+import typing_extensions
+__all__: list[str] = ['crc32c', 'device_report', 'read_ranges', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode']
+def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
+    """
+    CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.
+    """
+def device_report() -> dict:
+    """
+    What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.
+    """
+def read_ranges(fds: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.uint64], sizes: numpy.typing.NDArray[numpy.uint64], slab: numpy.typing.NDArray[numpy.uint8], slab_offsets: numpy.typing.NDArray[numpy.uint64], /, *, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    pread sizes[i] bytes at offsets[i] of fds[i] to slab[slab_offsets[i]:]: int32 (N,), uint64 (N,), uint64 (N,), writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0 good, an errno, or -1 where the file ended early.
+    """
+def require_device(device: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Raise RuntimeError with one helpful sentence unless GPU number device can be used.
+    """
+def statuses() -> dict[str, int]:
+    """
+    Name and number of every status word.
+    """
+def tilepack_decode(payload: typing_extensions.Buffer, image: numpy.ndarray) -> int:
+    """
+    Decode a tilepack chunk into image (rows, columns), C-contiguous, whose shape and dtype must be the chunk's; return a status (0: good; otherwise image is untouched).
+    """
+def tilepack_encode(image: numpy.ndarray) -> bytes:
+    """
+    Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.
+    """
