@@ -1,0 +1,1 @@
+"""store -> batch: which samples, in what order, seen through which window and box."""
