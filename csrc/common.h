@@ -12,16 +12,6 @@
 #define PYRAD_HD
 #endif
 
-// A driver marked PYRAD_CLONES is compiled twice, for AVX2 + FMA and for any x86-64, and chosen at load time. The
-// clones agree bit for bit: integers are exact, contraction is off, and std::fma is exact with or without the
-// instruction.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__CUDACC__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define PYRAD_CLONES __attribute__((target_clones("arch=haswell", "default")))
-#else
-#define PYRAD_CLONES
-#endif
-
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "pyrad's compiled core is written for little-endian processors"
 #endif
@@ -67,5 +57,32 @@ inline void store_le(void* at, T value) {
 }
 
 PYRAD_HD inline uint64_t align16(uint64_t bytes) { return (bytes + 15) & ~uint64_t{15}; }
+
+// Runs `work` as compiled for AVX2 + FMA + BMI2 where the processor has them, else as compiled for any x86-64 (or
+// other) processor. The two agree bit for bit: integers are exact, contraction is off, and std::fma is exact with or
+// without the instruction. `work` is a lambda around inline functions: what it calls is compiled twice by being inlined
+// here.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
+template <class Work>
+__attribute__((target("avx2,fma,bmi,bmi2"), flatten, noinline)) void run_with_avx2(const Work& work) {
+    work();
+}
+
+template <class Work>
+void run_fastest(const Work& work) {
+    static const bool modern =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (modern) {
+        run_with_avx2(work);
+    } else {
+        work();
+    }
+}
+#else
+template <class Work>
+void run_fastest(const Work& work) {
+    work();
+}
+#endif
 
 }  // namespace pyrad

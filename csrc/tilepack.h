@@ -3,6 +3,8 @@
 //
 // chunk -> check() -> Grid -> decode_segment() -> pixels. Everything is checked before anything is unpacked, so that
 // unpacking needs no checks and can neither read nor write outside, whatever the bytes say.
+//
+// Pixels are unsigned here whatever the image's dtype: residuals and sums are modulo 2^bits.
 #pragma once
 
 #include "common.h"
@@ -11,31 +13,31 @@ namespace pyrad::tilepack {
 
 constexpr uint8_t format_version = 1;
 constexpr uint8_t mode_pack = 0;
-constexpr uint8_t flag_transposed = 1;
+constexpr uint8_t flag_gradient = 1;  // every row of residuals is summed from the left, not only a segment's first
 constexpr uint32_t segment_rows = 128;
 constexpr uint32_t tile_height = 4;
 constexpr uint32_t tile_width = 8;
 constexpr uint32_t fixed_header_bytes = 16;
 constexpr uint32_t slack_bytes = 16;  // zeros behind the last segment: a 16-byte load at any payload byte stays inside
 
-// The stored grid: the image, or its transpose, cut into segments and tiles.
+// An image cut into segments and tiles.
 struct Grid {
     uint32_t rows;
     uint32_t columns;
     uint32_t segments;
     uint32_t tiles_across;
     uint32_t table_row_bytes;  // nibbles of one tile row
-    bool transposed;
+    bool gradient;
 };
 
-PYRAD_HD inline Grid grid_of(uint32_t rows, uint32_t columns, bool transposed) {
+PYRAD_HD inline Grid grid_of(uint32_t rows, uint32_t columns, bool gradient) {
     Grid grid;
-    grid.rows = transposed ? columns : rows;
-    grid.columns = transposed ? rows : columns;
-    grid.segments = static_cast<uint32_t>((uint64_t{grid.rows} + segment_rows - 1) / segment_rows);
-    grid.tiles_across = static_cast<uint32_t>((uint64_t{grid.columns} + tile_width - 1) / tile_width);
+    grid.rows = rows;
+    grid.columns = columns;
+    grid.segments = static_cast<uint32_t>((uint64_t{rows} + segment_rows - 1) / segment_rows);
+    grid.tiles_across = static_cast<uint32_t>((uint64_t{columns} + tile_width - 1) / tile_width);
     grid.table_row_bytes = (grid.tiles_across + 1) / 2;
-    grid.transposed = transposed;
+    grid.gradient = gradient;
     return grid;
 }
 
@@ -88,7 +90,7 @@ PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows,
                              Grid& grid) {
     if (size < fixed_header_bytes) return Status::bounds;
     const uint8_t flags = chunk[3];
-    if (chunk[0] != format_version || chunk[1] != mode_pack || !is_dtype(chunk[2]) || (flags & ~flag_transposed) != 0 ||
+    if (chunk[0] != format_version || chunk[1] != mode_pack || !is_dtype(chunk[2]) || (flags & ~flag_gradient) != 0 ||
         load_le<uint16_t>(chunk + 12) != segment_rows) {
         return Status::header;
     }
@@ -96,7 +98,7 @@ PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows,
         load_le<uint32_t>(chunk + 8) != columns || rows == 0 || columns == 0) {
         return Status::geometry;
     }
-    grid = grid_of(rows, columns, (flags & flag_transposed) != 0);
+    grid = grid_of(rows, columns, (flags & flag_gradient) != 0);
     if (load_le<uint16_t>(chunk + 14) != grid.segments) return Status::header;
     uint64_t at = header_bytes(grid);
     if (size < at || segment_offset(chunk, 0) != at) return Status::bounds;
@@ -117,17 +119,50 @@ PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows,
     return size - at == slack_bytes ? Status::ok : Status::bounds;
 }
 
-// Eight two's complement fields of `width` bits from bit 0 of `packed`, sign extended modulo 2^bits of Pixel. Fields
-// 0-3 lie in the first word and fields 4-7 in the word that starts at their byte, for every width up to 16.
+// How the fields of one width spread out into the lanes of a 64-bit word, a pixel a lane. Fields stand side by side
+// from bit 0; the upper half of them moves up to bit 32, then each upper quarter within its half, and so on, in three
+// steps for eight 8-bit lanes and two for four 16-bit lanes (a row of 16-bit pixels takes two words).
 template <class Pixel>
-PYRAD_HD inline void unpack_row(const uint8_t* packed, uint32_t width, Pixel* residual) {
-    const uint64_t low = load_le<uint64_t>(packed);
-    const uint64_t high = load_le<uint64_t>(packed + (width >> 1)) >> (4 * (width & 1));
-    const uint64_t mask = (uint64_t{1} << width) - 1;
-    const uint64_t sign = (uint64_t{1} << width) >> 1;
-    for (uint32_t field = 0; field < 4; ++field) {
-        residual[field] = static_cast<Pixel>((((low >> (field * width)) & mask) ^ sign) - sign);
-        residual[field + 4] = static_cast<Pixel>((((high >> (field * width)) & mask) ^ sign) - sign);
+struct Spread {
+    static constexpr uint32_t steps = sizeof(Pixel) == 1 ? 3 : 2;
+    uint64_t stay[steps];
+    uint64_t move[steps];
+    uint32_t shift[steps];
+    uint64_t sign;  // of each lane's field; it and `top` are 0 where fields fill their lanes
+    uint64_t top;   // of each lane
+
+    PYRAD_HD inline explicit Spread(uint32_t width) {
+        constexpr uint64_t every_lane = ~uint64_t{0} / static_cast<Pixel>(~0u);  // 1 in each lane
+        constexpr uint64_t every_span[3] = {1, 0x0000000100000001, 0x0001000100010001};
+        for (uint32_t step = 0; step < steps; ++step) {
+            const uint32_t half = width * (1u << (steps - 1 - step));  // bits that half of a span's fields fill, <= 32
+            shift[step] = (32u >> step) - half;
+            stay[step] = ((uint64_t{1} << half) - 1) * every_span[step];
+            move[step] = stay[step] << (32u >> step);
+        }
+        const bool full = width == 8 * sizeof(Pixel);
+        sign = full ? 0 : ((uint64_t{1} << width) >> 1) * every_lane;
+        top = full ? 0 : every_lane << (8 * sizeof(Pixel) - 1);
+    }
+
+    // Sign extended modulo 2^bits of Pixel. The top bits keep each lane's subtraction from borrowing of the next.
+    PYRAD_HD inline uint64_t apply(uint64_t packed) const {
+        for (uint32_t step = 0; step < steps; ++step) {
+            packed = (packed & stay[step]) | ((packed << shift[step]) & move[step]);
+        }
+        return ((packed ^ (sign | top)) - sign) ^ top;
+    }
+};
+
+// One row of a tile: eight fields of `width` bits at `packed` -> eight residuals. Loads up to 16 bytes, whatever
+// `width`.
+template <class Pixel>
+PYRAD_HD inline void unpack_row(const uint8_t* packed, uint32_t width, const Spread<Pixel>& spread, Pixel* residual) {
+    const uint64_t first = spread.apply(load_le<uint64_t>(packed));
+    memcpy(residual, &first, 8);
+    if constexpr (sizeof(Pixel) == 2) {  // fields 4 to 7 begin at bit 4 * width
+        const uint64_t second = spread.apply(load_le<uint64_t>(packed + (width >> 1)) >> (4 * (width & 1)));
+        memcpy(residual + 4, &second, 8);
     }
 }
 
@@ -147,62 +182,71 @@ inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
     store_le<uint64_t>(packed + 8, half == 64 ? high : half == 0 ? 0 : high >> (64 - half));
 }
 
-// One tile row: up to four rows of pixels below `above`. `out` may start at `above`: each tile reads before it writes.
-// Returns where the next tile row's payload starts.
+// One tile row: residuals of up to four rows into `out`, whose rows lie `stride` pixels apart. Returns where the next
+// tile row's payload starts.
 template <class Pixel>
-PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
-                                               uint32_t rows, const Pixel* above, Pixel* out, size_t stride) {
+PYRAD_HD inline const uint8_t* unpack_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
+                                               uint32_t rows, Pixel* out, size_t stride) {
     for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
         const uint32_t width = width_of_code(code_at(table_row, tile));
         const uint32_t column = tile * tile_width;
-        const uint32_t columns = grid.columns - column < tile_width ? grid.columns - column : tile_width;
-        Pixel sum[tile_width] = {};
-        Pixel residual[tile_width];
-        memcpy(sum, above + column, columns * sizeof(Pixel));
-        for (uint32_t row = 0; row < rows; ++row) {
-            unpack_row(payload + row * width, width, residual);
-            for (uint32_t x = 0; x < tile_width; ++x) sum[x] = static_cast<Pixel>(sum[x] + residual[x]);
-            memcpy(out + row * stride + column, sum, columns * sizeof(Pixel));
+        const Spread<Pixel> spread(width);
+        if (grid.columns - column >= tile_width) {
+            for (uint32_t y = 0; y < rows; ++y)
+                unpack_row(payload + y * width, width, spread, out + y * stride + column);
+        } else {
+            Pixel residual[tile_width];
+            for (uint32_t y = 0; y < rows; ++y) {
+                unpack_row(payload + y * width, width, spread, residual);
+                memcpy(out + y * stride + column, residual, (grid.columns - column) * sizeof(Pixel));
+            }
         }
         payload += tile_height * width;
     }
     return payload;
 }
 
-// The row that stands above a segment: its own first row shifted right by one, starting with 0, so that adding the
-// first row's residuals to it predicts each of its pixels from the left neighbour.
 template <class Pixel>
-PYRAD_HD inline void row_above_segment(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
-                                       Pixel* above) {
-    Pixel left = 0;
-    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
-        const uint32_t width = width_of_code(code_at(table_row, tile));
-        const uint32_t column = tile * tile_width;
-        const uint32_t columns = grid.columns - column < tile_width ? grid.columns - column : tile_width;
-        Pixel residual[tile_width];
-        unpack_row(payload, width, residual);
-        for (uint32_t x = 0; x < columns; ++x) {
-            above[column + x] = left;
-            left = static_cast<Pixel>(left + residual[x]);
-        }
-        payload += tile_height * width;
+PYRAD_HD inline void sum_from_left(Pixel* row, uint32_t columns) {
+    Pixel sum = 0;
+    for (uint32_t x = 0; x < columns; ++x) {
+        sum = static_cast<Pixel>(sum + row[x]);
+        row[x] = sum;
     }
+}
+
+template <class Pixel>
+PYRAD_HD inline void add_above(const Pixel* __restrict__ above, Pixel* __restrict__ row, uint32_t columns) {
+    for (uint32_t x = 0; x < columns; ++x) row[x] = static_cast<Pixel>(row[x] + above[x]);
+}
+
+// One tile row of pixels below `above`, which is null at the top of a segment: nothing (zeros) stands above it.
+template <class Pixel>
+PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
+                                               uint32_t rows, const Pixel* above, Pixel* out, size_t stride) {
+    payload = unpack_tile_row(table_row, payload, grid, rows, out, stride);
+    for (uint32_t y = 0; y < rows; ++y) {
+        Pixel* const row = out + y * stride;
+        if (above == nullptr || grid.gradient) sum_from_left(row, grid.columns);
+        if (above != nullptr) add_above(above, row, grid.columns);
+        above = row;
+    }
+    return payload;
 }
 
 // One checked segment into `out`, whose rows lie `stride` pixels apart.
 template <class Pixel>
 PYRAD_HD inline void decode_segment(const uint8_t* chunk, const Grid& grid, uint32_t segment, Pixel* out,
                                     size_t stride) {
-    const uint8_t* table = chunk + segment_offset(chunk, segment);
-    const uint8_t* payload = table + table_bytes(grid, segment);
+    const uint8_t* table_row = chunk + segment_offset(chunk, segment);
+    const uint8_t* payload = table_row + table_bytes(grid, segment);
     const uint32_t rows = rows_in_segment(grid, segment);
-    row_above_segment(table, payload, grid, out);
-    const Pixel* above = out;
+    const Pixel* above = nullptr;
     for (uint32_t row = 0; row < rows; row += tile_height) {
         const uint32_t count = rows - row < tile_height ? rows - row : tile_height;
-        payload = decode_tile_row(table, payload, grid, count, above, out + row * stride, stride);
+        payload = decode_tile_row(table_row, payload, grid, count, above, out + row * stride, stride);
         above = out + (row + count - 1) * stride;
-        table += grid.table_row_bytes;
+        table_row += grid.table_row_bytes;
     }
 }
 
