@@ -1,0 +1,201 @@
+"""One 2-D plane of stored values <-> the bytes of one chunk; and doors into zarr-python and numcodecs.
+
+A chunk of profile ``tilepack`` is [tilepack, crc32c], of profile ``zstd`` [bytes, zstd, crc32c]: either way
+its last four bytes are the crc32c (little-endian) of what precedes them, checked before anything is
+decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numcodecs.abc import Codec as NumcodecsCodec
+from numcodecs.zstd import Zstd
+from numpy.typing import DTypeLike, NDArray
+from zarr.abc.codec import ArrayBytesCodec
+
+from pyrad import ops
+from pyrad.errors import CorruptChunkError, UsageError
+from pyrad.store.layout import CHECKSUM_BYTES, Profile
+
+if TYPE_CHECKING:
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer, NDBuffer
+    from zarr.core.common import JSON
+
+_CONFIGURATION = {"mode": "pack", "version": 1}
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_TILEPACK_DTYPES = {0x01: "uint8", 0x81: "int8", 0x02: "uint16", 0x82: "int16"}  # byte 2 of a tilepack header
+
+
+def encode_chunk(plane: NDArray[Any], profile: Profile) -> bytes:
+    """One plane (rows, columns) of stored values -> its chunk, checksum included.
+
+    The bytes follow from plane and profile alone (for ``zstd``: and from the version of libzstd).
+    """
+    if profile == "tilepack":
+        payload = ops.tilepack_encode(plane)
+    else:
+        little = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<"))
+        payload = bytes(Zstd(level=3, checksum=False).encode(little))
+    return payload + ops.crc32c(payload).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def decode_chunk(
+    chunk: ops.Buffer, *, profile: Profile, rows: int, columns: int, dtype: DTypeLike, where: str = "a chunk"
+) -> NDArray[Any]:
+    """One chunk, checksum included -> its plane (rows, columns). CorruptChunkError names ``where``.
+
+    The bytes are not trusted: the checksum is compared first, and a payload that claims another size than
+    rows x columns of ``dtype`` is refused before anything is allocated for it.
+    """
+    data = np.frombuffer(chunk, np.uint8)
+    payload, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:].tobytes()
+    if payload.size == 0 or ops.crc32c(payload) != int.from_bytes(checksum, "little"):
+        raise CorruptChunkError(f"{where} is damaged: {ops.Status.CHECKSUM.sentence}")
+    try:
+        if profile == "tilepack":
+            return ops.tilepack_decode(payload, rows=rows, columns=columns, dtype=dtype)
+        return _decode_zstd(payload, rows, columns, np.dtype(dtype).newbyteorder("<"))
+    except CorruptChunkError as error:
+        raise CorruptChunkError(f"{where} is damaged: {error}") from None
+
+
+def zstd_content_bytes(frame: bytes) -> int | None:
+    """Frame_Content_Size of a zstd frame, None where it has none. RFC 8878, 3.1.1.1.
+
+    ValueError where the bytes do not begin a zstd frame.
+    """
+    if len(frame) < 6 or frame[:4] != _ZSTD_MAGIC:
+        raise ValueError("it does not begin with a zstd frame")
+    descriptor = frame[4]
+    single_segment = descriptor >> 5 & 1
+    size_flag = descriptor >> 6
+    at = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]  # window descriptor, dictionary id
+    length = (single_segment, 2, 4, 8)[size_flag]
+    if len(frame) < at + length:
+        raise ValueError("its zstd frame header is cut off")
+    if length == 0:
+        return None
+    return int.from_bytes(frame[at : at + length], "little") + (256 if length == 2 else 0)
+
+
+def _decode_zstd(payload: NDArray[np.uint8], rows: int, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    expected = rows * columns * dtype.itemsize
+    try:
+        claimed = zstd_content_bytes(payload[:32].tobytes())
+    except ValueError as error:
+        raise CorruptChunkError(str(error)) from None
+    if claimed != expected:
+        raise CorruptChunkError(f"it claims to inflate to {claimed} bytes and its image has {expected}")
+    plane = np.empty((rows, columns), dtype)
+    try:
+        # The output is ours and has the only right size: libzstd cannot be led to write more.
+        Zstd().decode(payload, out=plane.reshape(-1).view(np.uint8))
+    except (RuntimeError, ValueError) as error:
+        raise CorruptChunkError(f"its zstd frame does not decode ({error})") from None
+    return plane
+
+
+@dataclass(frozen=True)
+class TilepackCodec(ArrayBytesCodec):
+    """tilepack as a Zarr v3 array-to-bytes codec; zarr-python finds it through pyrad's entry point.
+
+    A chunk must be one 2-D plane: every axis of its shape but the last two is 1.
+    """
+
+    is_fixed_size = False
+
+    mode: str = "pack"
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if {"mode": self.mode, "version": self.version} != _CONFIGURATION:
+            raise UsageError(
+                f"tilepack mode {self.mode!r} version {self.version!r} is not known to this pyrad "
+                "(it knows mode 'pack' version 1): upgrade pyrad to read this array"
+            )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, JSON]) -> Self:
+        """Build the codec from its object in an array's ``codecs``."""
+        configuration = data.get("configuration", {})
+        if data.get("name") != "tilepack" or not isinstance(configuration, dict):
+            raise UsageError(f"{str(data.get('name'))[:20]!r} is not the codec 'tilepack'")
+        unknown = sorted(set(configuration) - set(_CONFIGURATION))
+        if unknown:
+            raise UsageError(f"tilepack has no setting {unknown[0][:20]!r}; it has mode and version")
+        settings: dict[str, Any] = dict(configuration)
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return the codec's object for an array's ``codecs``."""
+        return {"name": "tilepack", "configuration": {"mode": self.mode, "version": self.version}}
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Refuse: the size depends on the pixels."""
+        raise NotImplementedError
+
+    def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        rows, columns = _plane_shape(chunk_spec.shape)
+        dtype = chunk_spec.dtype.to_native_dtype()
+        plane = ops.tilepack_decode(chunk_bytes.as_numpy_array(), rows=rows, columns=columns, dtype=dtype)
+        stored: Any = plane.reshape(chunk_spec.shape).astype(dtype, copy=False)
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(stored)
+
+    def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        payload = ops.tilepack_encode(chunk_array.as_numpy_array().reshape(_plane_shape(chunk_spec.shape)))
+        return chunk_spec.prototype.buffer.from_bytes(payload)
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        return await asyncio.to_thread(self._decode_sync, chunk_data, chunk_spec)
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)
+
+
+class TilepackNumcodec(NumcodecsCodec):  # type: ignore[misc]  # numcodecs carries no types
+    """tilepack as a numcodecs codec: one 2-D array of 8- or 16-bit integers <-> bytes.
+
+    A tilepack header names shape and dtype, so decoding needs no further configuration. Leading axes of
+    length 1 are dropped on encoding.
+    """
+
+    codec_id = "tilepack"
+
+    def __init__(self, mode: str = "pack", version: int = 1) -> None:
+        TilepackCodec(mode=mode, version=version)  # refuses what this pyrad does not know
+        self.mode = mode
+        self.version = version
+
+    def encode(self, buf: Any) -> bytes:
+        """Encode an array (..., rows, columns) whose leading axes are 1."""
+        image = np.asarray(buf)
+        return ops.tilepack_encode(image.reshape(_plane_shape(image.shape)))
+
+    def decode(self, buf: Any, out: Any = None) -> NDArray[Any]:
+        """Decode a payload into a new array (rows, columns), or into ``out`` of as many bytes."""
+        payload = np.frombuffer(buf, np.uint8)
+        dtype = _TILEPACK_DTYPES.get(int(payload[2])) if payload.size >= 16 else None
+        rows, columns = (int(n) for n in payload[4:12].view("<u4")) if dtype else (0, 0)
+        if dtype is None or not rows or not columns:
+            raise CorruptChunkError(f"cannot decode a tilepack chunk: {ops.Status.HEADER.sentence}")
+        plane = ops.tilepack_decode(payload, rows=rows, columns=columns, dtype=dtype)
+        if out is None:
+            return plane
+        target = np.frombuffer(out, np.uint8)
+        if target.size != plane.nbytes:
+            raise ValueError(f"out has {target.size} bytes and the image {plane.nbytes}")
+        target[:] = plane.reshape(-1).view(np.uint8)
+        return np.asarray(out)
+
+
+def _plane_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) < 2 or any(axis != 1 for axis in shape[:-2]):
+        raise UsageError(
+            f"tilepack stores one plane a chunk: all axes of a chunk but the last two must be 1, not {shape}"
+        )
+    return shape[-2], shape[-1]

@@ -1,0 +1,102 @@
+"""The samples tables of a store's parts -> one table, whose columns are read when they are asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pyrad.errors import IntegrityError
+from pyrad.store import tables
+from pyrad.store.descriptors import StoreFolder
+from pyrad.store.layout import PARTS, SAMPLES_FILE
+from pyrad.store.manifest import Part
+
+
+class Samples(Mapping[str, pa.ChunkedArray]):
+    """Column name -> pyarrow.ChunkedArray with one value a sample, over all parts in order.
+
+    Nothing is read before it is asked for; a column is read once. Kept columns that a part does not have are
+    null in its rows. IntegrityError where a table is damaged or is not of its part.
+    """
+
+    def __init__(self, folder: StoreFolder, parts: tuple[Part, ...]) -> None:
+        self._folder = folder
+        self._parts = parts
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self._names: list[str] | None = None
+        self._lock = threading.RLock()
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        with self._lock:
+            if name not in self._columns:
+                if name not in self.column_names:
+                    raise KeyError(
+                        f"{name!r} is no column of the samples table: {', '.join(self.column_names)}"
+                    )
+                self._columns[name] = self._read([name])[name]
+            return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.column_names)
+
+    def __len__(self) -> int:
+        return len(self.column_names)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The specified columns, then the kept ones."""
+        with self._lock:
+            if self._names is None:
+                kept: dict[str, None] = {}
+                for part in self._parts:
+                    with self._open(part) as file:
+                        names = file.schema_arrow.names[len(tables.SAMPLES_SCHEMA) :]
+                    kept |= dict.fromkeys(names)
+                self._names = [*tables.SAMPLES_SCHEMA.names, *kept]
+            return self._names
+
+    def to_arrow(self) -> pa.Table:
+        """The whole table."""
+        with self._lock:
+            missing = [name for name in self.column_names if name not in self._columns]
+            if missing:
+                table = self._read(missing)
+                self._columns |= {name: table[name] for name in missing}
+            return pa.table({name: self._columns[name] for name in self.column_names}).unify_dictionaries()
+
+    def of_part(self, part: Part, names: list[str]) -> pa.Table:
+        """Some columns of one part."""
+        path = self._path(part)
+        with self._open(part) as file:
+            there = set(file.schema_arrow.names)
+            table = tables.read_columns(file, [name for name in names if name in there], path)
+        for name in names:
+            if name not in there:
+                table = table.append_column(name, pa.nulls(part.samples, pa.string()))
+        return table.select(names)
+
+    def _read(self, names: list[str]) -> pa.Table:
+        if not self._parts:
+            return tables.samples_table([]).select(names)
+        return pa.concat_tables([self.of_part(part, names) for part in self._parts])
+
+    @contextmanager
+    def _open(self, part: Part) -> Iterator[pq.ParquetFile]:
+        path = self._path(part)
+        size = next(file.bytes for file in part.files if file.path == path)
+        with open(self._folder.open(path, size), "rb") as stream:
+            file = tables.open_parquet(stream, path)
+            fault = tables.schema_fault(file.schema_arrow, tables.SAMPLES_SCHEMA, kept=True)
+            if not fault and file.metadata.num_rows != part.samples:
+                fault = f"it has {file.metadata.num_rows} rows instead of {part.samples}"
+            if fault:
+                raise IntegrityError(f"{path} is damaged or was replaced: {fault}; restore it from a copy")
+            yield file
+
+    @staticmethod
+    def _path(part: Part) -> str:
+        return f"{PARTS}/{part.id}/{SAMPLES_FILE}"

@@ -1,0 +1,221 @@
+"""Images -> one shard file: chunks at multiples of 64 bytes, the Zarr shard index behind them.
+
+One task owns one shard: `write_shard` takes picklable arguments and runs in a worker process. A finished
+shard has a sidecar in the working folder, by which a resumed run recognises it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrad import ops
+from pyrad.errors import PyradError
+from pyrad.store import durable
+from pyrad.store.codec import encode_chunk
+from pyrad.store.layout import ABSENT, ALIGNMENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
+
+TREE = "tree"  # the part as it will be committed
+SIDECARS = "shards"  # what is known of each finished shard
+TEMPORARIES = "temporary"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSpec:
+    """One shard to be written: where, and what it must hold."""
+
+    folder: Path  # the plan's working folder
+    array: str  # relative to the part: images/512x512_i16
+    shard: int
+    first: int  # row of its first slot in the array
+    slots: int  # images it holds; the last shard of an array may hold fewer than shard_n
+    shard_n: int
+    rows: int
+    columns: int
+    planes: int
+    dtype: str
+    profile: Profile
+    file_salt: str
+
+    @property
+    def file(self) -> str:
+        """Path of the shard, relative to the part."""
+        return f"{self.array}/c/{self.shard}/0/0" + ("/0" if self.planes > 1 else "")
+
+    @property
+    def sidecar(self) -> Path:
+        """Path of the shard's sidecar."""
+        return self.folder / SIDECARS / f"{self.array.replace('/', '-')}-{self.shard}.shard.json"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of each image: (rows, columns), or (3, rows, columns)."""
+        return (*((self.planes,) if self.planes > 1 else ()), self.rows, self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardResult:
+    """A finished shard.
+
+    ``offsets`` and ``sizes`` (bytes) have one entry a chunk, image by image, plane by plane; both are ABSENT
+    where there is none. ``facts`` is what the caller learned while it decoded the images.
+    """
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    bytes: int
+    sha256: str
+    facts: tuple[Any, ...]
+
+
+def write_shard(
+    spec: ShardSpec, images: Iterable[NDArray[Any] | None], *, facts: Sequence[Any] = ()
+) -> ShardResult:
+    """Write one shard durably and return what it is; the file appears under its name only when it is whole.
+
+    ``images`` yields exactly ``spec.slots`` arrays of ``spec.image_shape`` and ``spec.dtype``, or None for
+    a slot that stays empty; they are encoded one by one. ``facts`` (JSON values) is read after the last
+    image, so a generator may fill it as it goes. PyradError where an image does not fit or the disk fails.
+    """
+    partial = durable.temporary(spec.folder / TEMPORARIES, f"{spec.array.replace('/', '-')}-{spec.shard}")
+    try:
+        result = _write(spec, images, facts, partial)
+        with durable.disk_errors(spec.file):
+            _publish(spec, partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    with durable.disk_errors(spec.file):
+        record = {"spec": _identity(spec), **asdict(result)}
+        durable.write_file(spec.sidecar, json_bytes(record), spec.folder / TEMPORARIES)
+    return result
+
+
+def finished_shard(spec: ShardSpec) -> ShardResult | None:
+    """The result of a shard that an earlier run finished, or None; the file is hashed to make sure."""
+    result = read_sidecar(spec)
+    if result is None:
+        return None
+    try:
+        fd = os.open(spec.folder / TREE / spec.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        whole = (
+            os.fstat(fd).st_size == result.bytes and durable.file_hash(fd, spec.file_salt) == result.sha256
+        )
+    finally:
+        os.close(fd)
+    return result if whole else None
+
+
+def read_sidecar(spec: ShardSpec) -> ShardResult | None:
+    """What the sidecar says of a shard, or None where there is none for just this shard."""
+    try:
+        record = json.loads(spec.sidecar.read_bytes())
+        if record.pop("spec") != _identity(spec):
+            return None
+        for key in ("offsets", "sizes", "facts"):
+            record[key] = tuple(record[key])
+        return ShardResult(**record)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def shard_index(offsets: Sequence[int], sizes: Sequence[int], entries: int) -> bytes:
+    """The index at a shard's end: ``entries`` pairs of little-endian uint64, then their crc32c.
+
+    Zarr v3 sharding codec, "binary shard format"; pairs beyond those given are ABSENT.
+    """
+    index = np.full((entries, 2), ABSENT, dtype="<u8")
+    index[: len(offsets), 0] = np.asarray(offsets, dtype=np.uint64)
+    index[: len(sizes), 1] = np.asarray(sizes, dtype=np.uint64)
+    data = index.tobytes()
+    return data + ops.crc32c(data).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def parse_shard_index(footer: bytes, entries: int) -> NDArray[np.uint64] | None:
+    """The (entries, 2) offsets and sizes of a shard's index, None where its checksum or size is wrong."""
+    data, checksum = footer[:-CHECKSUM_BYTES], footer[-CHECKSUM_BYTES:]
+    if len(data) != entries * ENTRY_BYTES or ops.crc32c(data) != int.from_bytes(checksum, "little"):
+        return None
+    return np.frombuffer(data, "<u8").astype(np.uint64, copy=False).reshape(entries, 2)
+
+
+def _write(
+    spec: ShardSpec, images: Iterable[NDArray[Any] | None], facts: Sequence[Any], partial: Path
+) -> ShardResult:
+    offsets: list[int] = []
+    sizes: list[int] = []
+    at = 0
+    digest = durable.salted_hash(spec.file_salt)
+    with durable.disk_errors(spec.file):
+        fd = durable.create(partial)
+    with open(fd, "wb", buffering=0) as file:
+        for chunk in _chunks(
+            spec, images
+        ):  # outside disk_errors: its faults are the archive's, not the store's
+            offsets.append(at if chunk else ABSENT)
+            sizes.append(len(chunk) or ABSENT)
+            block = chunk + bytes(-len(chunk) % ALIGNMENT)
+            digest.update(block)
+            _write_all(file, block, spec)
+            at += len(block)
+        footer = shard_index(offsets, sizes, spec.shard_n * spec.planes)
+        digest.update(footer)
+        _write_all(file, footer, spec)
+        with durable.disk_errors(spec.file):
+            os.fsync(fd)
+    return ShardResult(
+        offsets=tuple(offsets),
+        sizes=tuple(sizes),
+        bytes=at + len(footer),
+        sha256=digest.hexdigest(),
+        facts=tuple(facts),
+    )
+
+
+def _write_all(file: FileIO, data: bytes, spec: ShardSpec) -> None:
+    """Write all of ``data``; without a buffer, so that closing the file does not try a failed write again."""
+    view = memoryview(data)
+    with durable.disk_errors(spec.file):
+        while view:
+            view = view[file.write(view) :]
+
+
+def _chunks(spec: ShardSpec, images: Iterable[NDArray[Any] | None]) -> Iterator[bytes]:
+    """Encode image by image, plane by plane; an empty slot yields empty bytes."""
+    seen = 0
+    for seen, image in enumerate(images, 1):  # noqa: B007  counted
+        if image is None:
+            yield from (b"" for _ in range(spec.planes))
+            continue
+        if image.shape != spec.image_shape or image.dtype.name != spec.dtype:
+            raise PyradError(
+                f"{spec.array} shard {spec.shard}: an image of {image.shape} {image.dtype.name} was given "
+                f"for a bucket of {spec.image_shape} {spec.dtype}"
+            )
+        for plane in image.reshape(spec.planes, spec.rows, spec.columns):
+            yield encode_chunk(plane, spec.profile)
+    if seen != spec.slots:
+        raise PyradError(f"{spec.array} shard {spec.shard}: {seen} images were given for {spec.slots} slots")
+
+
+def _publish(spec: ShardSpec, partial: Path) -> None:
+    path = spec.folder / TREE / spec.file
+    durable.make_folders(spec.folder / TREE, spec.file.rpartition("/")[0])
+    partial.replace(path)
+    durable.sync_folder(path.parent)
+
+
+def _identity(spec: ShardSpec) -> dict[str, Any]:
+    """Everything that shapes a shard, but for where the store lies."""
+    return {key: value for key, value in asdict(spec).items() if key != "folder"}
