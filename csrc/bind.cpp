@@ -168,5 +168,8 @@ PYBIND11_MODULE(_C, m) {
           "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");
     m.def("require_device", &require_device, py::arg("device"), py::pos_only(),
           "Raise RuntimeError with one helpful sentence unless GPU number device can be used.");
+    m.def(
+        "use_portable", [](bool only) { portable_only = only; }, py::arg("only"), py::pos_only(),
+        "Run the code compiled for any processor even on one with AVX2, so that tests can compare the twins.");
     m.def("statuses", &statuses, "Name and number of every status word.");
 }

@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['crc32c', 'device_report', 'read_ranges', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode']
+__all__: list[str] = ['crc32c', 'device_report', 'read_ranges', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
 def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
     """
     CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.
@@ -34,4 +34,8 @@ def tilepack_decode(payload: typing_extensions.Buffer, image: numpy.ndarray) -> 
 def tilepack_encode(image: numpy.ndarray) -> bytes:
     """
     Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.
+    """
+def use_portable(only: bool) -> None:
+    """
+    Run the code compiled for any processor even on one with AVX2, so that tests can compare the twins.
     """

@@ -114,9 +114,9 @@ def read_ranges(
 ) -> NDArray[np.int32]:
     """Read ``sizes[i]`` bytes at ``offsets[i]`` of the open file ``fds[i]`` to ``slab[slab_offsets[i]:]``.
 
-    The lists have one entry a range; ``slab`` is a writeable uint8 vector. Returns int32 (N,): 0, the errno of
-    a failed read, or SHORT_READ where the file ends too early. File positions are left alone (pread), the GIL
-    is released, up to ``threads`` threads share the ranges. ValueError where a range lies outside the slab.
+    The lists have one entry a range; ``slab`` is a writeable uint8 vector. Returns int32 (N,): 0, the errno
+    of a failed read, or SHORT_READ where the file ends too early. File positions are left alone (pread), the
+    GIL is released, up to ``threads`` threads share the ranges. ValueError where a range leaves the slab.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
