@@ -146,6 +146,15 @@ def test_damaged_absent_and_pickled_weights_are_refused(tmp_path):
         read_weights(path)
 
 
+def test_a_header_whose_length_looks_like_a_pickle_is_read():
+    for length in range(200):
+        data = encode_tensors({"a": torch.zeros(1)}, {"filler": "x" * length})
+        if data[0] == 0x80:
+            assert decode_tensors(data, "test")[1] == {"filler": "x" * length}
+            return
+    pytest.fail("no header of 128 bytes was made")
+
+
 def test_equal_contents_give_equal_bytes_whatever_the_memory_layout():
     kernel = torch.randn(4, 3, 5, 5)
     description = {"model": "x", "classes": ["b", "a"]}

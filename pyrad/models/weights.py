@@ -41,16 +41,17 @@ def decode_tensors(data: bytes, what: str) -> tuple[Tensors, dict[str, Any]]:
         RefusedError: it is a pickle.
 
     """
-    if data.startswith(_PICKLES):
-        raise RefusedError(
-            f"{what} is a pickle, which can run any program; pyrad loads safetensors only. "
-            "Convert it where it came from"
-        )
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         description = json.loads(header.get("__metadata__", {}).get(_KEY, "{}"))
     except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch has not
+        # Only now: a header of 128 bytes, or 384, begins as a pickle does.
+        if data.startswith(_PICKLES):
+            raise RefusedError(
+                f"{what} is a pickle, which can run any program; pyrad loads safetensors only. "
+                "Convert it where it came from"
+            ) from None
         raise IntegrityError(f"{what} is no whole safetensors file ({len(data):,} bytes)") from error
     if not isinstance(description, dict):
         raise IntegrityError(f"{what}: its header's {_KEY!r} is no JSON object")
