@@ -113,7 +113,7 @@ def bucket_name(rows: int, columns: int, planes: int, dtype: str) -> str:
 def shard_n(count: int, rows: int, columns: int, planes: int, dtype: str) -> int:
     """Images a shard: about 256 MiB of raw pixels, from 1 to 4,096, and never more than there are."""
     image_bytes = rows * columns * planes * DTYPE_BYTES[dtype]
-    return min(max(SHARD_BYTES_TARGET // image_bytes, 1), SHARD_IMAGES_LIMIT, count)
+    return min(max(SHARD_BYTES_TARGET // max(image_bytes, 1), 1), SHARD_IMAGES_LIMIT, count)
 
 
 def image_array(
