@@ -161,7 +161,7 @@ def _processor() -> str:
 
 
 def _revision() -> str:
-    """Return the commit that was measured, with '+' behind it if the tree differs from it, or '' outside git."""
+    """Return the commit that was measured, with '+' behind it if the tree differs; '' outside git."""
     root = Path(__file__).parents[1]
 
     def git(*words: str) -> str:

@@ -16,9 +16,9 @@ struct ByteRange {
     uint64_t slab_offset;  // where it goes
 };
 
-// Reads every range into slab + slab_offset on up to `threads` threads and writes one result a range: 0, an errno, or
-// short_read. The caller has checked that the ranges lie inside the slab and do not overlap there. An interrupted call
-// is repeated, a partial one continued. Throws only where a thread cannot be started and nothing was read.
+// Reads every range into slab + slab_offset on up to `threads` threads (fewer where the system has no more) and writes
+// one result a range: 0, an errno, or short_read. The caller has checked that the ranges lie inside the slab. An
+// interrupted call is repeated, a partial one continued. Throws std::bad_alloc only, before anything is read.
 void read_ranges(const ByteRange* ranges, size_t count, uint8_t* slab, int32_t* results, unsigned threads);
 
 }  // namespace pyrad

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pyrad import _C  # noqa: TID251  this is the one importer
-from pyrad.errors import CorruptChunkError
+from pyrad.errors import CorruptChunkError, UsageError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 
@@ -136,8 +136,11 @@ def device_report() -> dict[str, Any]:
 
 
 def require_device(device: int = 0) -> None:
-    """Raise RuntimeError, saying what to do, unless GPU number ``device`` can be used by this build."""
-    _C.require_device(device)
+    """Raise UsageError, saying what to do, unless this build can use GPU number ``device``."""
+    try:
+        _C.require_device(device)
+    except RuntimeError as error:
+        raise UsageError(str(error)) from None
 
 
 def _pixel_dtype(dtype: DTypeLike) -> np.dtype[Any]:
