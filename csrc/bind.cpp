@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "decode.h"
 #include "device.h"
 #include "encode.h"
+#include "preprocess.h"
 #include "reader.h"
 
 namespace py = pybind11;
@@ -127,10 +129,52 @@ uint32_t checksum(const py::buffer& data, bool portable) {
     return portable ? crc32c_portable(bytes.data(), bytes.size()) : crc32c(bytes.data(), bytes.size());
 }
 
+Column<int32_t> preprocess_batch(const Column<uint8_t>& slab, const py::array& records, py::array out,
+                                 const Column<float>& scale, const Column<float>& shift, bool channels_last,
+                                 unsigned threads) {
+    const bool bfloat16 = py::isinstance<py::array_t<uint16_t>>(out);
+    if (!bfloat16 && !py::isinstance<py::array_t<float>>(out)) {
+        throw py::type_error("out is float32, or uint16 for the bits of bfloat16");
+    }
+    if (!records.dtype().equal(py::dtype::of<Record>())) throw py::type_error("records are of RECORD_DTYPE");
+    if (out.ndim() != 4 || (out.flags() & py::array::c_style) == 0 || records.ndim() != 1 ||
+        (records.flags() & py::array::c_style) == 0 || slab.ndim() != 1 || out.shape(0) != records.shape(0)) {
+        throw py::value_error("slab, records and out are C-contiguous; out is four-dimensional, one image a record");
+    }
+    const int channel_axis = channels_last ? 3 : 1;
+    const auto sides_fit = [&](int axis) { return out.shape(axis) >= 1 && out.shape(axis) <= largest_side; };
+    Output output{};
+    output.channels = static_cast<uint32_t>(out.shape(channel_axis));
+    if ((output.channels != 1 && output.channels != most_planes) || scale.ndim() != 1 || shift.ndim() != 1 ||
+        scale.shape(0) != out.shape(channel_axis) || shift.shape(0) != out.shape(channel_axis) ||
+        !sides_fit(channels_last ? 1 : 2) || !sides_fit(channels_last ? 2 : 3)) {
+        throw py::value_error("out has 1 or 3 channels, each with a scale and a shift, and sides of 1 to 65535");
+    }
+    output.rows = static_cast<uint32_t>(out.shape(channels_last ? 1 : 2));
+    output.columns = static_cast<uint32_t>(out.shape(channels_last ? 2 : 3));
+    output.pixels = out.mutable_data();  // throws if it is read-only
+    output.bfloat16 = bfloat16;
+    output.channels_last = channels_last;
+    std::copy_n(scale.data(), output.channels, output.scale);
+    std::copy_n(shift.data(), output.channels, output.shift);
+    const auto count = static_cast<size_t>(records.shape(0));
+    const auto slab_bytes = static_cast<uint64_t>(slab.nbytes());
+    const uint8_t* bytes = slab.data();
+    const auto* each = static_cast<const Record*>(records.data());
+    Column<int32_t> results(records.shape(0));
+    int32_t* statuses = results.mutable_data();
+    {
+        py::gil_scoped_release unlocked;
+        preprocess(bytes, slab_bytes, each, count, output, statuses, threads);
+    }
+    return results;
+}
+
 std::map<std::string, int> statuses() {
     return {{"OK", static_cast<int>(Status::ok)},         {"CHECKSUM", static_cast<int>(Status::checksum)},
             {"HEADER", static_cast<int>(Status::header)}, {"GEOMETRY", static_cast<int>(Status::geometry)},
-            {"BOUNDS", static_cast<int>(Status::bounds)}, {"WIDTHS", static_cast<int>(Status::widths)}};
+            {"BOUNDS", static_cast<int>(Status::bounds)}, {"WIDTHS", static_cast<int>(Status::widths)},
+            {"RECORD", static_cast<int>(Status::record)}};
 }
 
 py::dict devices() {
@@ -146,6 +190,9 @@ py::dict devices() {
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
+    PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, x0, y0, x1, y1, rows, columns, s_ref, a, b, pad_low,
+                         pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc, voi, invert, padded, flip_x,
+                         flip_y);
     m.doc() = "pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.";
 
     m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(),
@@ -164,6 +211,14 @@ PYBIND11_MODULE(_C, m) {
         "pread sizes[i] bytes at offsets[i] of fds[i] to slab[slab_offsets[i]:]: int32 (N,), uint64 (N,), uint64 (N,), "
         "writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0 good, an errno, or -1 where the file ended "
         "early.");
+    m.def(
+        "preprocess", &preprocess_batch, py::arg("slab").noconvert(), py::arg("records").noconvert(),
+        py::arg("out").noconvert(), py::arg("scale").noconvert(), py::arg("shift").noconvert(), py::pos_only(),
+        py::kw_only(), py::arg("channels_last") = false, py::arg("threads") = 1,
+        "Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32 or "
+        "uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3. Writes "
+        "fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.");
+    m.def("record_dtype", [] { return py::dtype::of<Record>(); }, "The structured dtype of preprocess's records.");
     m.def("device_report", &devices,
           "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");
     m.def("require_device", &require_device, py::arg("device"), py::pos_only(),

@@ -34,6 +34,7 @@ enum class Status : int32_t {
     geometry = 3,  // sound, but of another shape or dtype than the array's
     bounds = 4,    // a size or an offset does not fit the chunk
     widths = 5,    // a tile's width is invalid, or the widths do not add up to the payload
+    record = 6,    // the caller's record of the image is impossible: its shape, box, window or destination
 };
 
 // Little-endian load without alignment; the caller has checked that sizeof(T) bytes are there.

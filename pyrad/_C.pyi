@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['crc32c', 'device_report', 'read_ranges', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
+__all__: list[str] = ['crc32c', 'device_report', 'preprocess', 'read_ranges', 'record_dtype', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
 def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
     """
     CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.
@@ -15,9 +15,17 @@ def device_report() -> dict:
     """
     What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.
     """
+def preprocess(slab: numpy.typing.NDArray[numpy.uint8], records: numpy.ndarray, out: numpy.ndarray, scale: numpy.typing.NDArray[numpy.float32], shift: numpy.typing.NDArray[numpy.float32], /, *, channels_last: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32 or uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3. Writes fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.
+    """
 def read_ranges(fds: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.uint64], sizes: numpy.typing.NDArray[numpy.uint64], slab: numpy.typing.NDArray[numpy.uint8], slab_offsets: numpy.typing.NDArray[numpy.uint64], /, *, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
     """
     pread sizes[i] bytes at offsets[i] of fds[i] to slab[slab_offsets[i]:]: int32 (N,), uint64 (N,), uint64 (N,), writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0 good, an errno, or -1 where the file ended early.
+    """
+def record_dtype() -> numpy.dtype[typing.Any]:
+    """
+    The structured dtype of preprocess's records.
     """
 def require_device(device: typing.SupportsInt | typing.SupportsIndex) -> None:
     """

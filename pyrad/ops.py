@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pyrad import _C  # noqa: TID251  this is the one importer
 from pyrad.errors import CorruptChunkError, UsageError
@@ -21,6 +21,11 @@ DTYPES = (np.dtype("uint8"), np.dtype("int8"), np.dtype("<u2"), np.dtype("<i2"))
 MODES = ("pack",)
 SHORT_READ = -1  # what read_ranges reports where the file ends before the range
 
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+NO_PADDING = (1, 0)
+
+_STORED_RANGE = (-32768 - 4, 65535 + 4)  # of every dtype, and a little more: a level may lie outside
+_FAR = 1e30  # times a step of the ramp, still finite in float32
 _PIXELS_A_BYTE = 64  # no chunk holds more: each 32 pixels cost at least the four bits of their width
 _SLAB_ALIGN = 64
 
@@ -34,6 +39,7 @@ class Status(IntEnum):
     GEOMETRY = 3
     BOUNDS = 4
     WIDTHS = 5
+    RECORD = 6
 
     @property
     def sentence(self) -> str:
@@ -48,7 +54,57 @@ _SENTENCES = {
     Status.GEOMETRY: "the chunk holds an image of another shape or dtype than its array",
     Status.BOUNDS: "a size or an offset in the chunk does not fit its bytes",
     Status.WIDTHS: "the widths in a segment's table are invalid or do not add up to its payload",
+    Status.RECORD: "the record of the image is impossible: its shape, source box, window or destination",
 }
+
+
+class Codec(IntEnum):
+    """How a chunk holds its pixels; mirrors ``Codec`` in csrc/preprocess.h."""
+
+    RAW = 0  # little-endian, row by row
+    TILEPACK = 1
+
+
+class Voi(IntEnum):
+    """What a record's window computes; mirrors ``Voi`` in csrc/window.h."""
+
+    RAMP = 0
+    THRESHOLD = 1
+    SIGMOID = 2
+
+
+# One image of a batch; mirrors ``Record`` in csrc/preprocess.h, which every call of preprocess compares.
+RECORD_DTYPE = np.dtype(
+    [
+        ("chunk_offset", "<u8", (3,)),  # bytes into the slab, one a plane
+        ("chunk_size", "<u8", (3,)),  # bytes, a trailing crc32c included
+        ("x0", "<f8"),  # source box in source pixels, 0 <= x0 < x1 <= columns, 0 <= y0 < y1 <= rows
+        ("y0", "<f8"),
+        ("x1", "<f8"),
+        ("y1", "<f8"),
+        ("rows", "<u4"),
+        ("columns", "<u4"),
+        ("s_ref", "<i4"),  # the window: see window_params
+        ("a", "<f4"),
+        ("b", "<f4"),
+        ("pad_low", "<i4"),  # padding, inclusive, stored values
+        ("pad_high", "<i4"),
+        ("dst_x", "<u4"),  # the rectangle of the output that the box fills, in pixels: see pyrad.geometry
+        ("dst_y", "<u4"),
+        ("dst_w", "<u4"),
+        ("dst_h", "<u4"),
+        ("dtype", "u1"),  # dtype_code()
+        ("planes", "u1"),  # 1 or 3
+        ("codec", "u1"),  # Codec
+        ("crc", "u1"),  # 1: each chunk ends in its crc32c, which is checked
+        ("voi", "u1"),  # Voi
+        ("invert", "u1"),  # 1: MONOCHROME1
+        ("padded", "u1"),  # 1: pad_low to pad_high is padding
+        ("flip_x", "u1"),  # 1: mirrored left to right
+        ("flip_y", "u1"),  # 1: mirrored top to bottom
+    ],
+    align=True,
+)
 
 
 def tilepack_encode(image: NDArray[Any], *, mode: str = "pack") -> bytes:
@@ -128,6 +184,119 @@ def read_ranges(
         np.ascontiguousarray(slab_offsets, np.uint64),
         threads=threads,
     )
+
+
+def dtype_code(dtype: DTypeLike) -> int:
+    """Return a record's ``dtype`` for pixels of uint8, int8, uint16 or int16."""
+    pixels = _pixel_dtype(dtype)
+    return pixels.itemsize | (0x80 if pixels.kind == "i" else 0)
+
+
+def window_params(
+    slope: ArrayLike,
+    intercept: ArrayLike,
+    center: ArrayLike,
+    width: ArrayLike,
+    function: ArrayLike,
+    *,
+    padding: ArrayLike = NO_PADDING,
+    invert: ArrayLike = False,
+) -> dict[str, NDArray[Any]]:
+    """Turn rescale and window of n images into their records' fields, by name, (n,) each.
+
+    All but ``padding`` are (n,) or scalars: ``center`` and ``width`` in modality units, ``function`` of
+    "LINEAR", "LINEAR_EXACT" or "SIGMOID", ``invert`` True for MONOCHROME1. ``padding`` is (n, 2) or (2,): the
+    inclusive range in stored values, NO_PADDING (or any low > high) for none. A range of values, as p1 to p99
+    or 0 to 255, is a LINEAR_EXACT window of that width around its middle. LINEAR narrower than 1 is
+    LINEAR_EXACT, of width 1 a threshold. Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; in float64.
+
+    Windows must be valid by now: ValueError unless all is finite, slope not 0, width above 0.
+    """
+    m, t, c, w, name, inverted = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(x, np.float64)) for x in (slope, intercept, center, width)),
+        np.atleast_1d(np.asarray(function)),
+        np.atleast_1d(np.asarray(invert, np.bool_)),
+    )
+    if not (np.isfinite([m, t, c, w]).all() and m.all() and (w > 0).all() and np.isin(name, FUNCTIONS).all()):
+        raise ValueError(
+            "a window needs a finite slope other than 0, a finite intercept and center, a finite width above "
+            f"0 and a function of {', '.join(FUNCTIONS)}"
+        )
+    linear = (name == "LINEAR") & (w >= 1)
+    threshold = linear & (w == 1)
+    middle = np.where(linear, c - 0.5, c)
+    # A ramp under a millionth of a stored step meets no stored value but its middle; this keeps a, b finite.
+    span = np.maximum(np.where(linear, w - 1, w), np.abs(m) * 1e-6)
+    gain = np.where(name == "SIGMOID", 4.0, 1.0) / span
+    offset = np.where(name == "SIGMOID", 0.0, 0.5)
+    with np.errstate(over="ignore"):  # far outside, infinite is as good as far
+        nearest = np.rint(np.clip((middle - t) / m, *_STORED_RANGE))
+        b = np.clip((nearest * m + t - middle) * gain + offset, -_FAR, _FAR)
+    above = _first_above(m, t, middle)
+    low, high = np.broadcast_to(np.asarray(padding, np.int64), (len(m), 2)).T
+    return {
+        "s_ref": np.where(threshold, above, nearest).astype(np.int32),
+        "a": np.where(threshold, np.sign(m), m * gain).astype(np.float32),
+        "b": np.where(threshold, 0.5, b).astype(np.float32),
+        "voi": np.select([threshold, name == "SIGMOID"], [Voi.THRESHOLD, Voi.SIGMOID], Voi.RAMP).astype(
+            np.uint8
+        ),
+        "invert": inverted.astype(np.uint8),
+        "padded": (low <= high).astype(np.uint8),
+        "pad_low": np.clip(low, *_STORED_RANGE).astype(np.int32),
+        "pad_high": np.clip(high, *_STORED_RANGE).astype(np.int32),
+    }
+
+
+def _first_above(
+    slope: NDArray[np.float64], intercept: NDArray[np.float64], level: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Least stored value whose modality value is above ``level`` (greatest where the slope is negative).
+
+    Found by division, then settled by the modality values themselves, as division rounds.
+    """
+    toward = np.sign(slope)
+    with np.errstate(over="ignore"):
+        first: NDArray[np.float64] = (
+            np.floor(np.clip((level - intercept) / slope, *_STORED_RANGE)) - 2 * toward
+        )
+    for _ in range(4):
+        first += np.where(slope * first + intercept > level, 0.0, toward)
+    return first
+
+
+def preprocess(
+    slab: NDArray[np.uint8],
+    records: NDArray[np.void],
+    out: NDArray[np.float32] | NDArray[np.uint16],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels: int,
+    channels_last: bool = False,
+    threads: int = 1,
+) -> NDArray[np.int32]:
+    """Decode, window, resize and normalise the images of ``records`` (N,), of RECORD_DTYPE, into ``out``.
+
+    ``slab`` is a uint8 vector that holds their chunks. ``out`` is C-contiguous (N, channels, rows, columns),
+    or (N, rows, columns, channels) if ``channels_last``: float32, or uint16 for the bits of bfloat16. There
+    are 1 or 3 channels: three equal ones of a grey image, one each of an image of 3 planes. ``mean`` and
+    ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1].
+
+    Returns int32 (N,), a `Status` each. Chunks are not trusted: an image whose status is not OK is all zeros,
+    and its neighbours are sound. The GIL is released once; up to ``threads`` threads share the images, and no
+    bit depends on how many. ValueError or TypeError for arrays, channels or statistics that cannot be.
+    """
+    means, stds = (np.broadcast_to(np.asarray(x, np.float64), (channels,)) for x in (mean, std))
+    if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
+        raise ValueError(f"mean {mean}, std {std}: each mean must be finite, each std finite and above 0")
+    if out.shape[3 if channels_last else 1] != channels:
+        raise ValueError(f"out has shape {out.shape}, but channels is {channels}")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    scale = (1.0 / stds).astype(np.float32)
+    shift = (-means / stds).astype(np.float32)
+    return _C.preprocess(slab, records, out, scale, shift, channels_last=channels_last, threads=threads)
 
 
 def device_report() -> dict[str, Any]:

@@ -1,0 +1,237 @@
+// Chunks -> normalised images: the driver around tilepack.h, window.h and resize.h. csrc/README.md draws the flow.
+#include "preprocess.h"
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "crc32c.h"
+#include "passes.h"
+#include "scratch.h"
+#include "tilepack.h"
+
+namespace pyrad {
+namespace {
+
+constexpr uint32_t crc_bytes = 4;       // at the end of a chunk
+constexpr uint64_t pixels_a_byte = 64;  // no tilepack chunk holds more: 32 pixels cost at least the 4 bits of a width
+
+// --- Trust nothing ---
+
+bool is_finite(float value) { return value - value == 0.0f; }
+
+bool is_sane(const Record& r, const Output& out) {
+    const bool image = r.rows >= 1 && r.rows <= largest_side && r.columns >= 1 && r.columns <= largest_side &&
+                       is_dtype(r.dtype) && (r.planes == 1 || (r.planes == most_planes && out.channels == most_planes));
+    const bool box = r.x0 >= 0 && r.x0 < r.x1 && r.x1 <= r.columns && r.y0 >= 0 && r.y0 < r.y1 && r.y1 <= r.rows;
+    const bool destination = r.dst_w >= 1 && r.dst_h >= 1 && r.dst_w <= out.columns && r.dst_h <= out.rows &&
+                             r.dst_x <= out.columns - r.dst_w && r.dst_y <= out.rows - r.dst_h;
+    const bool window = r.s_ref >= -largest_s_ref && r.s_ref <= largest_s_ref && is_finite(r.a) && is_finite(r.b) &&
+                        r.voi <= static_cast<uint8_t>(Voi::sigmoid);
+    return image && box && destination && window && r.codec <= static_cast<uint8_t>(Codec::tilepack);
+}
+
+// Sizes only: what decides how much memory the image takes.
+Status admit(const Record& r, const Output& out, uint64_t slab_bytes) {
+    if (!is_sane(r, out)) return Status::record;
+    const uint64_t pixels = uint64_t{r.rows} * r.columns;
+    for (uint32_t plane = 0; plane < r.planes; ++plane) {
+        const uint64_t offset = r.chunk_offset[plane];
+        const uint64_t size = r.chunk_size[plane];
+        const uint64_t trailer = r.crc != 0 ? crc_bytes : 0;
+        if (offset > slab_bytes || size > slab_bytes - offset || size < trailer) return Status::bounds;
+        const uint64_t payload = size - trailer;
+        const bool fits = r.codec == static_cast<uint8_t>(Codec::raw)
+                              ? payload == pixels * bytes_per_pixel(static_cast<Dtype>(r.dtype))
+                              : pixels / pixels_a_byte <= payload;
+        if (!fits) return Status::bounds;
+    }
+    return Status::ok;
+}
+
+// --- Stored rows ---
+
+struct Plane {
+    const uint8_t* chunk;
+    bool packed;
+    tilepack::Grid grid;
+    uint32_t segment;  // the one that lies decoded in the scratch
+};
+
+constexpr uint32_t no_segment = UINT32_MAX;
+
+inline Status open_plane(const Record& r, uint32_t index, const uint8_t* slab, Plane& plane) {
+    uint64_t size = r.chunk_size[index];
+    plane.chunk = slab + r.chunk_offset[index];
+    plane.segment = no_segment;
+    plane.packed = r.codec == static_cast<uint8_t>(Codec::tilepack);
+    if (r.crc != 0) {
+        size -= crc_bytes;
+        if (crc32c(plane.chunk, size) != load_le<uint32_t>(plane.chunk + size)) return Status::checksum;
+    }
+    if (!plane.packed) return Status::ok;
+    return tilepack::check(plane.chunk, size, r.rows, r.columns, static_cast<Dtype>(r.dtype), plane.grid);
+}
+
+// Row y as bytes. Rows are asked for in ascending order, so each segment is decoded once.
+template <class Pixel>
+inline const uint8_t* stored_row(const Record& r, Plane& plane, uint32_t y, uint16_t* segment_pixels) {
+    const size_t row_bytes = r.columns * sizeof(Pixel);
+    if (!plane.packed) return plane.chunk + y * row_bytes;
+    auto* pixels = reinterpret_cast<std::make_unsigned_t<Pixel>*>(segment_pixels);
+    if (plane.segment != y / tilepack::segment_rows) {
+        plane.segment = y / tilepack::segment_rows;
+        tilepack::decode_segment(plane.chunk, plane.grid, plane.segment, pixels, r.columns);
+    }
+    return reinterpret_cast<const uint8_t*>(segment_pixels) + y % tilepack::segment_rows * row_bytes;
+}
+
+// Row y of the source, columns begin to end, as y in [0, 1].
+inline void windowed_row(const Record& r, Plane& plane, uint32_t y, uint32_t begin, uint32_t end,
+                         const WindowParams& window, uint16_t* segment_pixels, float* out) {
+    const auto run = [&](auto pixel) {
+        using Pixel = decltype(pixel);
+        const uint8_t* row = stored_row<Pixel>(r, plane, y, segment_pixels);
+        window_row<Pixel>(r, row + begin * sizeof(Pixel), end - begin, window, out);
+    };
+    switch (static_cast<Dtype>(r.dtype)) {
+        case Dtype::u8:
+            return run(uint8_t{});
+        case Dtype::i8:
+            return run(int8_t{});
+        case Dtype::u16:
+            return run(uint16_t{});
+        case Dtype::i16:
+            return run(int16_t{});
+    }
+}
+
+// One image of the output.
+template <class Sample>
+struct Image {
+    const Output& output;
+    Sample* pixels;
+
+    size_t area() const { return size_t{output.rows} * output.columns; }
+
+    inline void store(const float* y, uint32_t width, uint32_t at_y, uint32_t at_x, uint32_t channel) const {
+        const size_t step = output.channels_last ? output.channels : 1;
+        const size_t base = output.channels_last ? channel : channel * area();
+        store_row(y, width, output.scale[channel], output.shift[channel],
+                  pixels + base + (size_t{at_y} * output.columns + at_x) * step, step);
+    }
+
+    // What y = 0 looks like, where a letterbox shows it.
+    inline void fill_background() const {
+        const float zero = 0.0f;
+        for (uint32_t channel = 0; channel < output.channels; ++channel) {
+            const Sample background = as_sample(fmaf(zero, output.scale[channel], output.shift[channel]), Sample{});
+            const size_t step = output.channels_last ? output.channels : 1;
+            Sample* at = pixels + (output.channels_last ? channel : channel * area());
+            for (size_t i = 0; i < area(); ++i) at[i * step] = background;
+        }
+    }
+};
+
+// One opened plane into channels `channel` to `end_channel`, all equal but for the normalisation.
+template <class Sample>
+inline void render_plane(const Record& r, Plane& plane, const Image<Sample>& image, uint32_t channel,
+                         uint32_t end_channel, Scratch& scratch) {
+    const WindowParams window = {r.s_ref,   r.a,       r.b, r.invert != 0 ? -1.0f : 1.0f, r.invert != 0 ? 1.0f : 0.0f,
+                                 r.pad_low, r.pad_high};
+    const TapTable& across = scratch.x;
+    const TapTable& down = scratch.y;
+    const uint32_t width = across.end() - across.begin();
+    const size_t stride = padded_width(width);
+    const size_t out_stride = padded_width(r.dst_w);
+    float* const ring = scratch.ring.get();
+    const auto in_ring = [&](uint32_t y) { return ring + y % down.count() * stride; };
+    uint32_t next_row = down.begin();
+    for (uint32_t begin = 0; begin < r.dst_h; begin += lanes) {
+        const uint32_t rows = std::min(lanes, r.dst_h - begin);
+        for (uint32_t lane = 0; lane < rows; ++lane) {
+            const uint32_t first = down.first(begin + lane);
+            for (next_row = std::max(next_row, first); next_row < first + down.count(); ++next_row) {
+                windowed_row(r, plane, next_row, across.begin(), across.end(), window, scratch.segment.get(),
+                             in_ring(next_row));
+            }
+            const auto tap = [&](uint32_t k) { return in_ring(first + k); };
+            weighted_sum(down.weights(begin + lane), down.count(), tap, width, scratch.block.get() + lane * stride);
+        }
+        to_columns(scratch.block.get(), stride, width, scratch.across.get());
+        resize_columns(across, r.dst_w, scratch.across.get(), scratch.columns.get());
+        to_rows(scratch.columns.get(), r.dst_w, scratch.lines.get(), out_stride);
+        for (uint32_t lane = 0; lane < rows; ++lane) {
+            const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - 1 - (begin + lane) : begin + lane);
+            for (uint32_t c = channel; c < end_channel; ++c) {
+                image.store(scratch.lines.get() + lane * out_stride, r.dst_w, y, r.dst_x, c);
+            }
+        }
+    }
+}
+
+template <class Sample>
+inline Status render(const uint8_t* slab, const Record& r, const Image<Sample>& image, Scratch& scratch) {
+    scratch.y.build(axis_y(r), false);  // a vertical flip is the order in which rows are stored
+    scratch.x.build(axis_x(r), r.flip_x != 0);
+    if (r.dst_w != image.output.columns || r.dst_h != image.output.rows) image.fill_background();
+    for (uint32_t index = 0; index < r.planes; ++index) {
+        Plane plane;
+        const Status status = open_plane(r, index, slab, plane);
+        if (status != Status::ok) return status;
+        const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
+        render_plane(r, plane, image, index, end_channel, scratch);
+    }
+    return Status::ok;
+}
+
+template <class Sample>
+void render_all(const uint8_t* slab, const Record* records, size_t count, const Output& output, int32_t* statuses,
+                std::atomic<size_t>& next, Scratch& scratch) {
+    const size_t image_samples = size_t{output.channels} * output.rows * output.columns;
+    for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
+        const Image<Sample> image = {output, static_cast<Sample*>(output.pixels) + i * image_samples};
+        auto status = static_cast<Status>(statuses[i]);
+        if (status == Status::ok) run_fastest([&] { status = render(slab, records[i], image, scratch); });
+        if (status != Status::ok) std::fill(image.pixels, image.pixels + image_samples, Sample{});
+        statuses[i] = static_cast<int32_t>(status);
+    }
+}
+
+}  // namespace
+
+void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records, size_t count, const Output& output,
+                int32_t* statuses, unsigned threads) {
+    Needs needs;
+    for (size_t i = 0; i < count; ++i) {
+        const Status status = admit(records[i], output, slab_bytes);
+        statuses[i] = static_cast<int32_t>(status);
+        if (status == Status::ok) needs.add(records[i]);
+    }
+    const size_t wanted = std::max<size_t>(1, std::min<size_t>(threads, count));
+    std::vector<Scratch> scratch;
+    scratch.reserve(wanted);
+    while (scratch.size() < wanted) scratch.emplace_back(needs);
+
+    std::atomic<size_t> next{0};
+    const auto work = [&](Scratch& own) {
+        if (output.bfloat16) {
+            render_all<uint16_t>(slab, records, count, output, statuses, next, own);
+        } else {
+            render_all<float>(slab, records, count, output, statuses, next, own);
+        }
+    };
+    std::vector<std::thread> helpers;
+    helpers.reserve(wanted);
+    try {
+        while (helpers.size() + 1 < wanted) helpers.emplace_back(work, std::ref(scratch[helpers.size() + 1]));
+    } catch (const std::system_error&) {
+        // No more threads to be had: those that run, this one included, do all the work.
+    }
+    work(scratch[0]);
+    for (std::thread& helper : helpers) helper.join();
+}
+
+}  // namespace pyrad

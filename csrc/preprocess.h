@@ -1,0 +1,63 @@
+// Chunks in a slab -> a batch of normalised images: decode, window, antialiased resize, normalise, in one pass.
+#pragma once
+
+#include "common.h"
+#include "window.h"
+
+namespace pyrad {
+
+enum class Codec : uint8_t {
+    raw = 0,  // little-endian pixels, row by row
+    tilepack = 1,
+};
+
+constexpr uint32_t largest_side = 65535;  // of an image and of an output, in pixels
+constexpr uint32_t most_planes = 3;
+
+// One image: where its chunks lie, how it is windowed, and where it goes. pyrad/ops.py mirrors it as RECORD_DTYPE.
+struct Record {
+    uint64_t chunk_offset[most_planes];  // bytes into the slab, one a plane
+    uint64_t chunk_size[most_planes];    // bytes, a trailing crc32c included
+    double x0, y0, x1, y1;               // source box, in source pixels, inside the image
+    uint32_t rows, columns;
+    int32_t s_ref;  // Note [s_ref] in window.h
+    float a, b;
+    int32_t pad_low, pad_high;            // inclusive, stored values
+    uint32_t dst_x, dst_y, dst_w, dst_h;  // rectangle of the output that the box fills; the rest is y = 0
+    uint8_t dtype;                        // Dtype
+    uint8_t planes;                       // 1 or 3
+    uint8_t codec;                        // Codec
+    uint8_t crc;                          // 1: each chunk ends in its crc32c, little-endian, which is checked
+    uint8_t voi;                          // Voi
+    uint8_t invert;                       // 1: MONOCHROME1
+    uint8_t padded;                       // 1: pad_low..pad_high is padding
+    uint8_t flip_x, flip_y;               // 1: mirrored
+};
+
+// The batch, a caller's memory: (N, channels, rows, columns), or (N, rows, columns, channels) if channels_last.
+struct Output {
+    void* pixels;
+    bool bfloat16;  // else float32
+    bool channels_last;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t channels;         // 1 or 3
+    float scale[most_planes];  // out = fma(y, scale, shift): 1 / std and -mean / std, a channel each
+    float shift[most_planes];
+};
+
+// Round to nearest, ties to even; not for NaN.
+PYRAD_HD inline uint16_t bfloat16_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// Writes `count` images and one status each; an image whose status is not ok is all zeros. Neither records nor slab are
+// trusted: nothing outside `slab_bytes` is read and nothing outside the image's own output is written. Up to `threads`
+// threads share the images; every image's bits are the same for any number of them. Throws std::bad_alloc, before
+// anything is written, where the scratch memory cannot be had.
+void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records, size_t count, const Output& output,
+                int32_t* statuses, unsigned threads);
+
+}  // namespace pyrad

@@ -1,0 +1,136 @@
+// Records -> the memory that one thread works in: allocated once a batch, for the largest image in it.
+#pragma once
+
+#include <algorithm>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "preprocess.h"
+#include "resize.h"
+#include "tilepack.h"
+
+namespace pyrad {
+
+constexpr uint32_t lanes = 8;  // output rows that go through the horizontal pass side by side
+
+inline size_t padded_width(size_t floats) { return (floats + 15) / 16 * 16; }
+
+// --- What one thread works in: allocated once, for the largest image ---
+
+template <class T>
+class Buffer {
+   public:
+    explicit Buffer(size_t count) : data_(static_cast<T*>(::operator new(count * sizeof(T), alignment))) {
+        std::fill(data_, data_ + count, T{});
+    }
+    Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+    ~Buffer() { ::operator delete(data_, alignment); }
+    T* get() { return data_; }
+
+   private:
+    static constexpr std::align_val_t alignment{64};
+    T* data_;
+};
+
+// The taps of every output pixel of an axis, each given equally many (by taps of weight 0).
+class TapTable {
+   public:
+    void reserve(uint32_t most_out, size_t most_weights) {
+        first_.reserve(most_out);
+        weights_.reserve(most_weights);
+    }
+
+    // Entry i is output pixel i, or, `mirrored`, pixel out - 1 - i. Nothing is done where the table is that already.
+    void build(const Axis& axis, bool mirrored) {
+        if (first_.size() == axis.out && axis.low == axis_.low && axis.high == axis_.high && axis.size == axis_.size &&
+            mirrored == mirrored_) {
+            return;
+        }
+        axis_ = axis;
+        mirrored_ = mirrored;
+        first_.resize(axis.out);
+        count_ = 0;
+        begin_ = taps_of(axis, 0).first;
+        end_ = begin_;
+        for (uint32_t i = 0; i < axis.out; ++i) {
+            const Taps taps = taps_of(axis, i);
+            count_ = std::max(count_, taps.count);
+            end_ = std::max(end_, taps.first + taps.count);
+        }
+        weights_.assign(size_t{axis.out} * count_, 0.0f);
+        for (uint32_t i = 0; i < axis.out; ++i) {
+            const Taps taps = taps_of(axis, i);
+            const uint32_t entry = mirrored ? axis.out - 1 - i : i;
+            first_[entry] = std::min(taps.first, end_ - count_);
+            tap_weights(axis, i, taps, &weights_[size_t{entry} * count_ + (taps.first - first_[entry])]);
+        }
+    }
+
+    uint32_t begin() const { return begin_; }  // the source pixels that any output reads
+    uint32_t end() const { return end_; }
+    uint32_t count() const { return count_; }
+    uint32_t first(uint32_t entry) const { return first_[entry]; }
+    const float* weights(uint32_t entry) const { return &weights_[size_t{entry} * count_]; }
+
+   private:
+    Axis axis_{};
+    bool mirrored_ = false;
+    uint32_t begin_ = 0;
+    uint32_t end_ = 0;
+    uint32_t count_ = 0;
+    std::vector<uint32_t> first_;
+    std::vector<float> weights_;
+};
+
+inline Axis axis_y(const Record& r) { return {r.y0, r.y1, r.rows, r.dst_h}; }
+inline Axis axis_x(const Record& r) { return {r.x0, r.x1, r.columns, r.dst_w}; }
+
+// Elements of each buffer that the images given to `add` need.
+struct Needs {
+    size_t segment_bytes = 0;
+    size_t columns = 0;
+    size_t ring = 0;
+    size_t out_columns = 0;
+    uint32_t out_y = 0;
+    uint32_t out_x = 0;
+    size_t weights_y = 0;
+    size_t weights_x = 0;
+
+    void add(const Record& r) {
+        const size_t width = padded_width(r.columns);
+        const uint32_t segment_rows = std::min(r.rows, tilepack::segment_rows);
+        segment_bytes = std::max<size_t>(segment_bytes, size_t{segment_rows} * r.columns * 2);
+        columns = std::max(columns, width);
+        ring = std::max(ring, most_taps(axis_y(r)) * width);
+        out_columns = std::max(out_columns, padded_width(r.dst_w));
+        out_y = std::max(out_y, r.dst_h);
+        out_x = std::max(out_x, r.dst_w);
+        weights_y = std::max(weights_y, size_t{r.dst_h} * most_taps(axis_y(r)));
+        weights_x = std::max(weights_x, size_t{r.dst_w} * most_taps(axis_x(r)));
+    }
+};
+
+struct Scratch {
+    Buffer<uint16_t> segment;  // stored pixels of one tilepack segment
+    Buffer<float> ring;        // windowed source rows; row y lies at y modulo the number of taps
+    Buffer<float> block;       // `lanes` output rows between the passes
+    Buffer<float> across;      // the same, a column after the other
+    Buffer<float> columns;     // `lanes` finished rows, a column after the other
+    Buffer<float> lines;       // the same, row by row
+    TapTable y;
+    TapTable x;
+
+    explicit Scratch(const Needs& needs)
+        : segment(needs.segment_bytes / 2 + 1),
+          ring(needs.ring),
+          block(lanes * needs.columns),
+          across(lanes * needs.columns),
+          columns(lanes * needs.out_columns),
+          lines(lanes * needs.out_columns) {
+        y.reserve(needs.out_y, needs.weights_y);
+        x.reserve(needs.out_x, needs.weights_x);
+    }
+};
+
+}  // namespace pyrad

@@ -1,0 +1,79 @@
+// Stored value -> y in [0, 1]: rescale and VOI window in one step, MONOCHROME1, padding. float32, host and device.
+//
+// Note [s_ref]
+// Rescale and window are one affine step of the stored value s. Written as a*s + b it cancels: a CR's window may be 100
+// wide at 30,000. So the step is a*(s - s_ref) + b, s_ref a stored value near the window's centre: the difference is
+// exact in integers and in float32, and b is small wherever the result is not clamped. pyrad/ops.py (window_params)
+// computes a and b in double from slope, intercept, centre and width, and rounds them to float32.
+#pragma once
+
+#include <cmath>
+
+#include "common.h"
+
+namespace pyrad {
+
+// What becomes of t = a * (s - s_ref) + b.
+enum class Voi : uint8_t {
+    ramp = 0,       // LINEAR and LINEAR_EXACT: t clamped to [0, 1]         PS3.3 C.11.2.1.2.1, C.11.2.1.3.2
+    threshold = 1,  // LINEAR of width 1: 1 where t > 0, else 0             PS3.3 C.11.2.1.2.1
+    sigmoid = 2,    // SIGMOID: 1 / (1 + exp(-t)), t = 4 * (x - c) / w      PS3.3 C.11.2.1.3.1
+};
+
+struct WindowParams {
+    int32_t s_ref;
+    float a;     // a stored step's share of the ramp; for a threshold the sign of the slope
+    float b;     // t at s_ref
+    float sign;  // y becomes sign * y + lift: 1 and 0, or -1 and 1 for MONOCHROME1 (1 - y, to the bit)
+    float lift;
+    int32_t pad_low;  // padding, inclusive, stored values; used where the caller says there is any
+    int32_t pad_high;
+};
+
+constexpr int32_t largest_s_ref = 1 << 17;  // |s - s_ref| stays below 2^18: exact in float32
+
+PYRAD_HD inline float clamp(float x, float low, float high) {
+    const float above = x > low ? x : low;  // a NaN becomes `low`
+    return above < high ? above : high;
+}
+
+// exp of |x| <= 80: 2^n * exp(r), n the integer nearest to x / ln 2. The Taylor polynomial of degree 7 errs by less
+// than 6e-9 of exp(r) on |r| <= ln(2) / 2, a tenth of a float32 step. ln 2 is subtracted in two parts, the first short
+// enough that n times it is exact (W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980).
+PYRAD_HD inline float exp_float32(float x) {
+    const float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it drops the fraction, to nearest even
+    const float n = fmaf(x, 1.44269504f, round_to_integer) - round_to_integer;
+    float r = fmaf(n, -0.693359375f, x);
+    r = fmaf(n, 2.12194440e-4f, r);
+    float p = 1.0f / 5040;
+    p = fmaf(p, r, 1.0f / 720);
+    p = fmaf(p, r, 1.0f / 120);
+    p = fmaf(p, r, 1.0f / 24);
+    p = fmaf(p, r, 1.0f / 6);
+    p = fmaf(p, r, 0.5f);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    const int32_t bits = (static_cast<int32_t>(n) + 127) * (1 << 23);  // 2^n; |n| <= 116, so it is a normal number
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+template <Voi voi>
+PYRAD_HD inline float apply_voi(float t) {
+    if constexpr (voi == Voi::ramp) return clamp(t, 0.0f, 1.0f);
+    if constexpr (voi == Voi::threshold) return t > 0.0f ? 1.0f : 0.0f;
+    return 1.0f / (1.0f + exp_float32(-clamp(t, -80.0f, 80.0f)));
+}
+
+// MONOCHROME1 is inverted after the VOI, and padding is background, 0, in both polarities (PS3.3 C.7.6.3.1.2,
+// C.7.5.1.1.2).
+template <Voi voi, bool padded>
+PYRAD_HD inline float windowed(int32_t stored, const WindowParams& window) {
+    const float y = apply_voi<voi>(fmaf(static_cast<float>(stored - window.s_ref), window.a, window.b));
+    const float seen = fmaf(y, window.sign, window.lift);
+    if constexpr (!padded) return seen;
+    return (stored >= window.pad_low) & (stored <= window.pad_high) ? 0.0f : seen;
+}
+
+}  // namespace pyrad

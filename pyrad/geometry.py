@@ -1,0 +1,55 @@
+"""Shapes of images and of a batch -> the rectangle of the output that each image fills, in record fields."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def stretch(height: ArrayLike, width: ArrayLike, *, size: tuple[int, int]) -> dict[str, NDArray[np.uint32]]:
+    """Fill the whole output of ``size`` (rows, columns) with each of n source boxes, whatever their shape.
+
+    ``height`` and ``width`` are (n,), as for `letterbox`. Returns dst_x, dst_y, dst_w, dst_h, (n,) each.
+    """
+    rows, _ = np.broadcast_arrays(np.atleast_1d(np.asarray(height)), np.atleast_1d(np.asarray(width)))
+    zero = np.zeros(len(rows), np.int64)
+    return _fields(zero, zero, zero + size[1], zero + size[0])
+
+
+def letterbox(
+    height: ArrayLike, width: ArrayLike, *, size: tuple[int, int], spacing_mm: ArrayLike | None = None
+) -> dict[str, NDArray[np.uint32]]:
+    """Fit each of n source boxes into the output of ``size`` (rows, columns): aspect ratio kept, centred.
+
+    ``height`` and ``width`` (n,) are of the boxes, in source pixels; ``spacing_mm`` (n, 2) is the distance of
+    rows and of columns in mm: where both are known (finite and above 0) the ratio is kept in mm, else in
+    pixels. One side fills the output, the other is rounded half up, to at least 1 pixel, and so is the margin
+    before the image. Returns dst_x, dst_y, dst_w, dst_h, (n,) each.
+    """
+    tall, wide = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(pixels, np.float64)) for pixels in (height, width))
+    )
+    if spacing_mm is not None:
+        spacing = np.broadcast_to(np.asarray(spacing_mm, np.float64), (len(tall), 2))
+        known = (np.isfinite(spacing) & (spacing > 0)).all(axis=1, keepdims=True)
+        tall, wide = (np.stack([tall, wide], axis=1) * np.where(known, spacing, 1.0)).T
+    rows, columns = size
+    fills_width = wide * rows >= tall * columns
+    dst_w = np.where(fills_width, columns, _rounded_ratio(wide * rows, tall, columns))
+    dst_h = np.where(fills_width, _rounded_ratio(tall * columns, wide, rows), rows)
+    return _fields((columns - dst_w + 1) // 2, (rows - dst_h + 1) // 2, dst_w, dst_h)
+
+
+def _rounded_ratio(
+    numerator: NDArray[np.float64], denominator: NDArray[np.float64], most: int
+) -> NDArray[np.int64]:
+    """Quotient rounded half up, 1 to ``most``; exact for integers, where a rounded division would not be."""
+    halves_up = np.floor_divide(2 * numerator + denominator, 2 * denominator)
+    return np.clip(halves_up, 1, most).astype(np.int64)
+
+
+def _fields(
+    x: NDArray[np.int64], y: NDArray[np.int64], width: NDArray[np.int64], height: NDArray[np.int64]
+) -> dict[str, NDArray[np.uint32]]:
+    named = {"dst_x": x, "dst_y": y, "dst_w": width, "dst_h": height}
+    return {name: values.astype(np.uint32) for name, values in named.items()}
