@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pyrad.errors import UsageError
+from pyrad.errors import IntegrityError, UsageError
 from pyrad.records import Window
 
 # In HU, for CT. Source: the table of "Windowing (CT)", Radiopaedia.org; subdural is the middle of its range.
@@ -66,6 +66,7 @@ def choose(
 
     Raises:
         UsageError: no such preset, a preset without a CT sample, or a width that is no width.
+        IntegrityError: a rescale that no ingest writes.
 
     """
     columns = {name: samples[name].take(rows) for name in COLUMNS}
@@ -97,7 +98,13 @@ def choose(
 def _auto(columns: Mapping[str, Any], is_u8: NDArray[np.bool_]) -> ChosenWindows:
     slope, intercept = _floats(columns["slope"]), _floats(columns["intercept"])
     center, width = _first(columns["window_center"]), _first(columns["window_width"])
-    own = np.isfinite(center) & (width > 0)
+    wrong = ~(np.isfinite(slope) & (slope != 0) & np.isfinite(intercept))
+    if wrong.any():
+        raise IntegrityError(
+            f"{int(wrong.sum())} rows of the samples table have slope 0 or a rescale that is not finite, "
+            "which no ingest writes; run `pyrad verify`"
+        )
+    own = np.isfinite(center) & (width > 0) & np.isfinite(width)
     # An 8-bit image without a window is what a viewer shows as it is: never stretched to its percentiles.
     as_is = ~own & is_u8 & (_floats(columns["bits_stored"]) == 8)
     percentiles = _floats(pc.list_flatten(columns["percentiles"])).reshape(-1, 2)

@@ -1,0 +1,232 @@
+"""How images are to be seen, and a batch of chunks -> the records that say so for each, and its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pyrad import geometry, ops
+from pyrad.errors import CorruptChunkError, UsageError
+from pyrad.loader import windows
+from pyrad.loader.augment import Augment
+from pyrad.loader.fetch import Fetched
+from pyrad.records import Window
+from pyrad.store.codec import decode_chunk
+from pyrad.store.reader import Store
+
+FITS = ("stretch", "letterbox", "crop")
+_SIDE_LIMIT = 65_535  # of an output, in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How every image of a loader is seen; `pyrad.loader.loader.Loader` documents the fields.
+
+    ``mean`` and ``std`` hold one number for all channels or one a channel.
+    """
+
+    size: tuple[int, int]
+    window: str | Window
+    fit: str
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels_last: bool
+    augment: Augment | None
+
+    def __post_init__(self) -> None:
+        """Refuse what no image can be seen through."""
+        if len(self.size) != 2 or not all(1 <= side <= _SIDE_LIMIT for side in self.size):
+            raise UsageError(f"size {self.size} must be (height, width), each from 1 to {_SIDE_LIMIT} pixels")
+        if self.fit not in FITS:
+            raise UsageError(f"fit {self.fit!r} is none of {', '.join(FITS)}")
+        if self.channels not in (1, 3):
+            raise UsageError(f"channels {self.channels} is neither 1 nor 3")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels) or not np.isfinite(values).all():
+                raise UsageError(
+                    f"{name} {values} must be one number, or one for each of the {self.channels} channels"
+                )
+        if min(self.std) <= 0:
+            raise UsageError(f"std {self.std} must be above 0")
+
+    def per_channel(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return one value a channel."""
+        return tuple(values) if len(values) == self.channels else tuple(values) * self.channels
+
+
+class Renderer:
+    """Turns fetched chunks into images; everything that follows from the table is computed once, here.
+
+    ``samples`` (n,) are the store indices that may be drawn: batches name them by their place in it.
+    """
+
+    def __init__(
+        self, store: Store, samples: NDArray[np.int64], recipe: Recipe, *, seed: int, threads: int
+    ) -> None:
+        self._store = store
+        self._samples = samples
+        self._recipe = recipe
+        self._seed = seed
+        self._threads = threads
+        buckets = store.buckets
+        self._rows = np.array([bucket.rows for bucket in buckets], dtype=np.int64)
+        self._columns = np.array([bucket.columns for bucket in buckets], dtype=np.int64)
+        self._planes = np.array([bucket.planes for bucket in buckets], dtype=np.uint8)
+        self._dtypes = np.array([ops.dtype_code(bucket.dtype) for bucket in buckets], dtype=np.uint8)
+        bucket = _bucket_of(store, samples)
+        colour = int((self._planes[bucket] > 1).sum())
+        if colour and recipe.channels == 1:
+            raise UsageError(
+                f"{colour} of the {len(samples)} images keep their colour planes, and one channel was asked "
+                "for: give channels=3, or ingest with --color luma"
+            )
+        is_u8 = self._dtypes[bucket] == ops.dtype_code(np.uint8)
+        self._windows = _window_fields(
+            store, samples, windows.choose(store.samples, samples, is_u8, recipe.window)
+        )
+        self._spacing_mm = _pairs(store.samples["spacing_mm"].take(samples))
+
+    def render(
+        self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        """Decode, window, resize and normalise the images of ``fetched`` into ``out``.
+
+        ``drawn`` (b,) are places in ``samples``, ``epochs`` (b,) the epochs they are seen in; ``out`` is
+        float32 or uint16 (bfloat16 bits), (b, channels, height, width), or (b, height, width, channels).
+
+        Raises:
+            CorruptChunkError: a chunk is damaged; the message names array and chunk.
+
+        """
+        recipe = self._recipe
+        statuses = ops.preprocess(
+            fetched.slab,
+            self.records(fetched, drawn, epochs),
+            out,
+            mean=recipe.per_channel(recipe.mean),
+            std=recipe.per_channel(recipe.std),
+            channels=recipe.channels,
+            channels_last=recipe.channels_last,
+            threads=self._threads,
+        )
+        for image in np.flatnonzero(statuses):
+            raise self._corrupt(fetched, int(self._samples[drawn[image]]), int(image), int(statuses[image]))
+
+    def records(
+        self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64]
+    ) -> NDArray[np.void]:
+        """Return one record of `ops.RECORD_DTYPE` an image."""
+        located, bucket = fetched.located, fetched.located.bucket
+        records = np.zeros(len(drawn), ops.RECORD_DTYPE)
+        image = np.repeat(np.arange(len(drawn)), np.diff(located.first))
+        plane = np.arange(len(image)) - located.first[image]
+        records["chunk_offset"][image, plane] = fetched.offset
+        records["chunk_size"][image, plane] = fetched.size
+        records["codec"] = ops.Codec.RAW if fetched.raw else ops.Codec.TILEPACK
+        records["crc"] = not fetched.raw
+        records["rows"], records["columns"] = self._rows[bucket], self._columns[bucket]
+        records["dtype"], records["planes"] = self._dtypes[bucket], self._planes[bucket]
+        for name, values in self._windows.items():
+            records[name] = values[drawn]
+        self._place(records, drawn, epochs)
+        return records
+
+    def _place(self, records: NDArray[np.void], drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> None:
+        """Say which part of each image is seen, and which rectangle of the output it fills."""
+        recipe, spacing_mm = self._recipe, self._spacing_mm[drawn]
+        rows, columns = (records[name].astype(np.float64) for name in ("rows", "columns"))
+        boxes = np.stack([np.zeros_like(rows), np.zeros_like(rows), columns, rows], axis=1)
+        target = geometry.stretch(rows, columns, size=recipe.size)
+        if recipe.fit == "letterbox":
+            target = geometry.letterbox(rows, columns, size=recipe.size, spacing_mm=spacing_mm)
+        elif recipe.fit == "crop":
+            boxes = middle(boxes, size=recipe.size, spacing_mm=spacing_mm)
+        for name, values in target.items():
+            records[name] = values
+        if recipe.augment is not None:
+            boxes, records["flip_x"], records["flip_y"] = recipe.augment.draw(
+                boxes, seed=self._seed, epochs=epochs, samples=self._samples[drawn]
+            )
+        for axis, name in enumerate(("x0", "y0", "x1", "y1")):
+            records[name] = boxes[:, axis]
+
+    def _corrupt(self, fetched: Fetched, sample: int, image: int, status: int) -> CorruptChunkError:
+        """Name the chunk that is at fault; of three planes it is the one that does not decode by itself."""
+        bucket = self._store.buckets[fetched.located.bucket[image]]
+        chunks = range(*fetched.located.first[image : image + 2])
+        for plane, chunk in enumerate(chunks if bucket.planes > 1 and not fetched.raw else ()):
+            begin = int(fetched.offset[chunk])
+            try:
+                decode_chunk(
+                    fetched.slab[begin : begin + int(fetched.size[chunk])],
+                    profile="tilepack",
+                    rows=bucket.rows,
+                    columns=bucket.columns,
+                    dtype=bucket.dtype,
+                    where=self._store.chunk_name(sample, plane),
+                )
+            except CorruptChunkError as error:
+                return error
+        return CorruptChunkError(
+            f"{self._store.chunk_name(sample)} cannot be made an image: {ops.Status(status).sentence}"
+        )
+
+
+def middle(
+    boxes: NDArray[np.float64], *, size: tuple[int, int], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the largest box in the middle of each of ``boxes`` that has the aspect of ``size``.
+
+    ``boxes`` (n, 4) are x0, y0, x1, y1 in source pixels, ``size`` is (height, width), and ``spacing_mm``
+    (n, 2) is the distance of rows and of columns: the aspect is one of millimetres where both are known
+    (above 0), else of pixels.
+    """
+    known = (np.isfinite(spacing_mm) & (spacing_mm > 0)).all(axis=1, keepdims=True)
+    step_y, step_x = np.where(known, spacing_mm, 1.0).T
+    wide, tall = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    # Of the output, one pixel shows this many millimetres (or pixels) where the tighter side fills it.
+    shown = np.minimum(wide * step_x / size[1], tall * step_y / size[0])
+    cut_x = np.maximum(wide - shown * size[1] / step_x, 0.0) / 2
+    cut_y = np.maximum(tall - shown * size[0] / step_y, 0.0) / 2
+    return np.asarray(boxes + np.stack([cut_x, cut_y, -cut_x, -cut_y], axis=1))
+
+
+def _bucket_of(store: Store, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bucket number of each of ``samples``."""
+    encoded = store.samples["bucket"].unify_dictionaries().combine_chunks()
+    number = {bucket.path: bucket.id for bucket in store.buckets}
+    numbers = np.array([number[path] for path in encoded.dictionary.to_pylist()], dtype=np.int64)
+    return np.asarray(numbers[encoded.indices.to_numpy(zero_copy_only=False)[samples]])
+
+
+def _window_fields(
+    store: Store, samples: NDArray[np.int64], chosen: windows.ChosenWindows
+) -> dict[str, NDArray[Any]]:
+    """Return the fields of the records that follow from the window, padding and polarity of each sample."""
+    low, high = (
+        pc.fill_null(store.samples[name].take(samples), nothing).to_numpy()
+        for name, nothing in zip(("padding_low", "padding_high"), ops.NO_PADDING, strict=True)
+    )
+    return ops.window_params(
+        chosen.slope,
+        chosen.intercept,
+        chosen.center,
+        chosen.width,
+        chosen.function,
+        padding=np.stack([low, high], axis=1),
+        invert=pc.equal(store.samples["photometric"].take(samples), "MONOCHROME1").to_numpy(),
+    )
+
+
+def _pairs(column: Any) -> NDArray[np.float64]:
+    """(n, 2) of a column of pairs, nan where there is none."""
+    pairs = np.full((len(column), 2), np.nan)
+    there = pc.is_valid(column).to_numpy()
+    pairs[there] = pc.list_flatten(column).to_numpy().reshape(-1, 2)
+    return pairs
