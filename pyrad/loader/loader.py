@@ -34,6 +34,7 @@ from pyrad.records import SPLITS, Batch, Window
 from pyrad.store.reader import Store
 
 STATE_VERSION = 1
+_POSITION_LIMIT = 2**62  # positions are int64, with room for a batch
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -210,9 +211,11 @@ class Loader:
                     "resume with the same store and settings (threads and ranks may differ)"
                 )
         position = state.get("position")
-        if not isinstance(position, int) or position < 0 or position % self.batch_size:
+        limit = _POSITION_LIMIT if self.shuffle else len(self) * self.batch_size
+        if not isinstance(position, int) or not 0 <= position < limit or position % self.batch_size:
             raise UsageError(
-                f"the loader's state has position {position!r}, no multiple of {self.batch_size}"
+                f"the loader's state has position {position!r}; it is a multiple of {self.batch_size} from 0 "
+                f"to below {limit}"
             )
         self.close()
         self._position = self._resume_at = position
