@@ -237,10 +237,14 @@ def test_evaluation_resumes_within_a_pass(store):
         passed.append(batch)
         if len(passed) == 2:
             state = loader.state_dict()
+        over = loader.state_dict()
     assert len(passed) == 5
     resumed = small(store, split="train", shuffle=False)
     resumed.load_state_dict(state)
     same(list(resumed), passed[2:])
+    assert len(list(resumed)) == 5
+    resumed.load_state_dict(over)  # saved while the last batch was in use: nothing is left of that pass
+    assert len(list(resumed)) == 0
     assert len(list(resumed)) == 5
 
 

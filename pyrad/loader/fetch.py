@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad import ops
-from pyrad.store.codec import decode_chunk
+from pyrad.store.chunk import decode_chunk
 from pyrad.store.reader import Located, Store
 
 

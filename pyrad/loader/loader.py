@@ -211,7 +211,7 @@ class Loader:
                     "resume with the same store and settings (threads and ranks may differ)"
                 )
         position = state.get("position")
-        limit = _POSITION_LIMIT if self.shuffle else len(self) * self.batch_size
+        limit = _POSITION_LIMIT if self.shuffle else len(self) * self.batch_size + 1
         if not isinstance(position, int) or not 0 <= position < limit or position % self.batch_size:
             raise UsageError(
                 f"the loader's state has position {position!r}; it is a multiple of {self.batch_size} from 0 "

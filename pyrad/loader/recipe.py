@@ -16,7 +16,7 @@ from pyrad.loader import windows
 from pyrad.loader.augment import Augment
 from pyrad.loader.fetch import Fetched
 from pyrad.records import Window
-from pyrad.store.codec import decode_chunk
+from pyrad.store.chunk import decode_chunk
 from pyrad.store.reader import Store
 
 FITS = ("stretch", "letterbox", "crop")
