@@ -306,55 +306,6 @@ def test_the_report_adds_up(store):
     assert report["preprocess_s"] > 0
 
 
-def test_samples_without_a_usable_label(tmp_path):
-    """Unlabelled training samples are left out; elsewhere no label, or one unseen in training, is -1."""
-    labels = [("b",), (), ("a",), ("b",), ("z",), (), ("a",)]
-    splits = ["train"] * 4 + ["val"] * 3
-    facts = [{"labels": label, "split": split} for label, split in zip(labels, splits, strict=True)]
-    with open_store(build(tmp_path / "s.zarr", pictures(7), facts)) as opened:
-        training = small(opened, batch_size=3)
-        assert not training.multi_label
-        assert training.left_out == 1
-        assert training.class_counts == (1, 2)
-        assert set(keys(take(training, 4))) == {key_of(0), key_of(2), key_of(3)}
-        (batch,) = small(opened, split="val", batch_size=3)
-        assert batch.labels.tolist() == [-1, -1, 0]
-        (batch,) = small(opened, split="train", batch_size=4, shuffle=False)
-        assert batch.labels.tolist() == [1, -1, 0, 1]
-        (batch,) = small(opened, split="val", batch_size=3, classes=("z", "a"))
-        assert batch.labels.tolist() == [0, -1, 1]
-        with pytest.raises(UsageError, match="none of its 4 samples has a label among the 1 classes"):
-            small(opened, classes=("z",))
-        with pytest.raises(UsageError, match=r"'test' holds no sample; .*train 4, val 3, test 0"):
-            small(opened, split="test")
-
-
-def test_multi_label_stores(tmp_path):
-    labels = [("é", "a"), ("b",), (), ("b", "new", "a")]
-    facts = [{"labels": label, "split": "val" if n == 3 else "train"} for n, label in enumerate(labels)]
-    with open_store(build(tmp_path / "s.zarr", pictures(4), facts)) as opened:
-        loader = small(opened, split="train", shuffle=False, batch_size=3)
-        assert loader.multi_label
-        assert loader.classes == ("a", "b", "é")
-        (batch,) = loader
-        assert batch.labels.dtype == torch.float32
-        assert batch.labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
-        (batch,) = small(opened, split="val", batch_size=1)
-        assert batch.labels.tolist() == [[1, 1, 0]]
-        assert set(keys(take(small(opened, batch_size=2), 3))) == {key_of(0), key_of(1)}
-        (batch,) = small(opened, split="val", batch_size=1, multi_label=False)
-        assert batch.labels.tolist() == [-1]
-
-
-def test_a_store_without_labels_still_streams(tmp_path):
-    with open_store(build(tmp_path / "s.zarr", pictures(4))) as opened:
-        loader = small(opened, batch_size=4)
-        (batch,) = loader
-        assert loader.classes == ()
-        assert batch.labels.tolist() == [-1] * 4
-        assert set(batch.keys) == {key_of(number) for number in range(4)}
-
-
 @pytest.mark.parametrize("codec", ["tilepack", "zstd"])
 def test_a_damaged_chunk_is_named_where_its_batch_is_due(tmp_path, codec):
     facts = [{"labels": ("a",)}] * 12
