@@ -1,0 +1,184 @@
+"""A parsed DICOM file -> one Source a frame: what the plan, the window and the samples table need.
+
+The list of what is read is an allow-list: an element that is not named here or in dicom_groups never leaves
+the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from pyrad.ingest import vocabulary
+from pyrad.ingest.color import is_grey
+from pyrad.ingest.dicom_codecs import CODECS
+from pyrad.ingest.dicom_groups import FrameGroups, code_words, frame_facts
+from pyrad.ingest.dicom_parse import Parsed, identifier, integer, integers, items, quiet, text, texts
+from pyrad.ingest.dicom_pixels import DicomPixels
+from pyrad.ingest.narrow import StoredType, narrow_type
+from pyrad.ingest.policy import (
+    ScanOptions,
+    admit_burned_in,
+    admit_class,
+    admit_image_type,
+    has_frame_groups,
+)
+from pyrad.ingest.reasons import Rejected
+from pyrad.records import Source
+
+
+def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) -> list[Source]:
+    """The frames of a file as sources; Rejected for the whole file.
+
+    Pixels are decoded only where the header cannot tell what they will be: wider than 16 bits, or
+    ``--color planes``.
+    """
+    root = parsed.dataset
+    sop_class = identifier(root, "SOPClassUID")
+    implied = admit_class(sop_class, _registered_name(sop_class), options)
+    modality = vocabulary.modality(text(root, "Modality").upper()) or implied
+    image_type = [value.upper() for value in texts(root, "ImageType")]
+    series_words = identifier(root, "SeriesDescription")
+    admit_image_type(image_type, series_words, sop_class=sop_class, modality=modality, options=options)
+    warnings = set(admit_burned_in(text(root, "BurnedInAnnotation").upper(), sop_class, options))
+    pixels = DicomPixels(parsed)
+    groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
+    dtype = _stored_type(pixels)
+    common = _common_facts(parsed, pixels, dtype, warnings)
+    common["modality"] = modality
+
+    sources: list[Source] = []
+    facts = None
+    noted: set[str] = set()
+    for frame in range(pixels.form.frames):
+        if facts is None or groups.differ:
+            noted = set(warnings)
+            facts = frame_facts(groups.of(frame), modality, grey=not pixels.is_color, warnings=noted)
+        planes, photometric, color_notes = _color(pixels, frame, options)
+        sources.append(
+            Source(
+                archive=archive,
+                path=path,
+                kind="dicom",
+                frame=frame,
+                planes=planes,
+                photometric=photometric,
+                warnings=tuple(sorted(noted | color_notes)),
+                **common,
+                **facts,
+            )
+        )
+    return sources
+
+
+def _registered_name(uid: str) -> str:
+    """The standard's name of a SOP class; "" where it has none: a private UID may say whose file this is."""
+    with quiet():
+        name = str(UID(uid).name) if len(uid) <= 64 else uid
+    return "" if name == uid else name
+
+
+def _stored_type(pixels: DicomPixels) -> StoredType:
+    """The type of the store's bucket; wider pixels are decoded to see whether 16 bits hold them all."""
+    dtype = pixels.dtype
+    if dtype.itemsize <= 2:
+        return cast("StoredType", dtype.name)
+    return narrow_type(pixels.values(frame) for frame in range(pixels.form.frames))
+
+
+def _color(
+    pixels: DicomPixels, frame: int, options: ScanOptions
+) -> tuple[int, Literal["MONOCHROME1", "MONOCHROME2", "RGB"], set[str]]:
+    """Planes and photometric interpretation of a frame as it will be stored, and what was done to it."""
+    if not pixels.is_color:
+        return 1, "MONOCHROME1" if pixels.form.photometric == "MONOCHROME1" else "MONOCHROME2", set()
+    notes = {"palette-applied"} if pixels.form.photometric == "PALETTE COLOR" else set()
+    if options.color == "planes" and not is_grey(pixels.values(frame)):
+        return 3, "RGB", notes
+    return 1, "MONOCHROME2", notes | {"color-to-luma"}
+
+
+def _common_facts(
+    parsed: Parsed, pixels: DicomPixels, dtype: StoredType, warnings: set[str]
+) -> dict[str, Any]:
+    """The fields of a Source that are the same for every frame; ``warnings`` gains what was noticed."""
+    root, form = parsed.dataset, pixels.form
+    if items(root, "ModalityLUTSequence"):
+        raise Rejected("modality-lut-unsupported", "ModalityLUTSequence")
+    shape = text(root, "PresentationLUTShape").upper()
+    uid = identifier(root, "SOPInstanceUID")
+    body_part = text(root, "BodyPartExamined")
+    anatomy = vocabulary.anatomy(body_part) or _anatomy_of_codes(root)
+    noticed = {
+        "no-meta": not parsed.has_meta,
+        "no-sop-instance-uid": not uid,
+        "high-bit-shifted": form.high_bit != form.bits_stored - 1,
+        # PS3.3 C.11.6.1.2: INVERSE belongs to MONOCHROME1, whose inversion is done once, by that name
+        "presentation-shape-ignored": form.photometric
+        == {"INVERSE": "MONOCHROME2", "IDENTITY": "MONOCHROME1"}.get(shape),
+        "anatomy-unknown": bool(body_part) and anatomy is None,
+    }
+    warnings |= {code for code, is_so in noticed.items() if is_so}
+    wide = np.dtype(dtype).itemsize * 8
+    codec = CODECS.get(form.transfer_syntax)
+    patient = identifier(root, "PatientID")
+    return {
+        "rows": form.rows,
+        "columns": form.columns,
+        "dtype": dtype,
+        "bits_stored": wide if pixels.is_color or form.is_float else min(form.bits_stored, wide),
+        "padding": None if pixels.is_color else _padding(root, pixels, dtype, warnings),
+        "uid": uid,
+        "patient": f"{patient}\0{identifier(root, 'IssuerOfPatientID')}" if patient else "",
+        "study": identifier(root, "StudyInstanceUID"),
+        "series": identifier(root, "SeriesInstanceUID"),
+        "instance": integer(root, "InstanceNumber"),
+        "anatomy": anatomy,
+        "view": vocabulary.view(text(root, "ViewPosition").upper()) or _view_of_codes(root),
+        "sex": vocabulary.sex(text(root, "PatientSex").upper()),
+        "age_band": vocabulary.age_band(text(root, "PatientAge").upper()),
+        "manufacturer": vocabulary.manufacturer(text(root, "Manufacturer")),
+        "lossy": text(root, "LossyImageCompression") == "01" or (codec is not None and codec.lossy),
+    }
+
+
+def _padding(
+    root: Dataset, pixels: DicomPixels, dtype: StoredType, warnings: set[str]
+) -> tuple[int, int] | None:
+    """The inclusive range of padding in stored values (PS3.3 C.7.5.1.1.2); either bound may come first.
+
+    The value's sign is Pixel Representation's, whatever VR it was written with.
+    """
+    ends = [
+        value - (1 << 16) if pixels.form.signed and value >= 1 << 15 else value
+        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+        for value in integers(root, keyword)[:1]
+        if value is not None
+    ]
+    if not ends or not integers(root, "PixelPaddingValue"):
+        return None
+    if not pixels.form.signed:
+        ends = [value + (1 << 16) if value < 0 else value for value in ends]
+    info = np.iinfo(dtype)
+    low, high = max(min(ends), int(info.min)), min(max(ends), int(info.max))
+    if low > high:
+        warnings.add("padding-ignored")
+        return None
+    return low, high
+
+
+def _anatomy_of_codes(root: Dataset) -> str | None:
+    """The anatomic region by the meaning of its code, in the root or the shared functional group."""
+    groups = items(root, "SharedFunctionalGroupsSequence")[:1]
+    places = [root, *(place for group in groups for place in items(group, "FrameAnatomySequence"))]
+    words = [word for place in places for _code, word in code_words(place, "AnatomicRegionSequence")]
+    return next((found for word in words if (found := vocabulary.anatomy(word))), None)
+
+
+def _view_of_codes(root: Dataset) -> str | None:
+    """The mammographic view by its code."""
+    codes = [code for code, _word in code_words(root, "ViewCodeSequence")]
+    return next((found for code in codes if (found := vocabulary.view_of_code(code))), None)
