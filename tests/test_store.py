@@ -14,7 +14,7 @@ from stores import key_of, sample
 
 from pyrad import ops
 from pyrad.errors import NotAStoreError, PyradError, UsageError
-from pyrad.store import codec, layout, manifest, tables
+from pyrad.store import chunk, layout, manifest, tables
 from pyrad.store.index import StoreIndex
 from pyrad.store.info import info, info_text
 from pyrad.store.reader import open_store
@@ -44,12 +44,12 @@ def test_a_chunk_decodes_to_its_plane(profile, data):
     plane = rng.integers(
         limits.min, min(limits.min + spread, limits.max), (rows, columns), dtype, endpoint=True
     )
-    chunk = codec.encode_chunk(plane, profile)
-    decoded = codec.decode_chunk(chunk, profile=profile, rows=rows, columns=columns, dtype=dtype)
+    stored = chunk.encode_chunk(plane, profile)
+    decoded = chunk.decode_chunk(stored, profile=profile, rows=rows, columns=columns, dtype=dtype)
     assert decoded.dtype == plane.dtype
     np.testing.assert_array_equal(decoded, plane)
     entry = layout.image_array("000001", count=1, rows=rows, columns=columns, planes=1, dtype=dtype)
-    assert len(chunk) <= layout.chunk_bytes_limit(entry)
+    assert len(stored) <= layout.chunk_bytes_limit(entry)
 
 
 @pytest.mark.parametrize("profile", layout.PROFILES)
@@ -120,9 +120,9 @@ def test_locate_gives_ranges_that_hold_the_chunks(tmp_path):
             ranges = range(located.first[k], located.first[k + 1])
             for at, plane in zip(ranges, planes, strict=True):
                 start = int(slab_offsets[at])
-                chunk = slab[start : start + located.size[at]]
-                decoded = codec.decode_chunk(
-                    chunk, profile=bucket.codec, rows=bucket.rows, columns=bucket.columns, dtype=bucket.dtype
+                stored = slab[start : start + located.size[at]]
+                decoded = chunk.decode_chunk(
+                    stored, profile=bucket.codec, rows=bucket.rows, columns=bucket.columns, dtype=bucket.dtype
                 )
                 np.testing.assert_array_equal(decoded, plane)
         assert (located.offset % layout.ALIGNMENT == 0).all()
@@ -171,6 +171,8 @@ def test_a_writer_refuses_what_does_not_fit(tmp_path):
         for images in ([good], [good] * 3, [good, good[:4]], [good, good.astype("uint16")]):
             with pytest.raises(PyradError, match=r"images/8x8_i16 shard 0"):
                 write_shard(spec, images)
+        with pytest.raises(PyradError, match="other than 0 and 1"):
+            write_shard(writer.shards(writer.masks(entry))[0], [None, np.full((8, 8), 255, np.uint8)])
         assert writer.finished(spec) is None
         assert not any((spec.folder / "temporary").iterdir())
         table = tables.samples_table([sample(0, good, entry.path, 0)])
@@ -274,11 +276,18 @@ def test_opening_reads_neither_the_table_nor_the_index(tmp_path, monkeypatch):
         assert located.shard.tolist() == [count // 4096, 0]
 
 
-def test_a_store_is_pickled_by_its_path(tmp_path):
+def test_a_pickled_store_is_the_same_commit(tmp_path):
     path = add_part(tmp_path / "a.zarr", mixed())
-    with open_store(str(path)) as store, pickle.loads(pickle.dumps(store)) as other:  # noqa: S301  our own
-        assert other.fingerprint == store.fingerprint
-        np.testing.assert_array_equal(other.image(2), store.image(2))
+    with open_store(str(path)) as store:
+        add_part(path, [picture(0, 8, 8)], first=10)
+        with pickle.loads(pickle.dumps(store)) as other:  # noqa: S301  our own
+            assert other.fingerprint == store.fingerprint
+            assert len(other) == 10 < len(open_store(path))
+            np.testing.assert_array_equal(other.image(2), store.image(2))
+        path.rename(tmp_path / "b.zarr")
+        with pytest.raises(NotAStoreError, match="cannot be opened"):
+            pickle.loads(pickle.dumps(store))  # noqa: S301
+        np.testing.assert_array_equal(store.image(3), mixed()[3])  # an open folder may be renamed
 
 
 def test_info_counts_what_is_there(tmp_path):

@@ -12,7 +12,7 @@ from numcodecs.zstd import Zstd
 from parts import add_part, mixed, picture, tree_bytes
 
 from pyrad.errors import CorruptChunkError, IntegrityError, NotAStoreError, UsageError
-from pyrad.store import codec, layout
+from pyrad.store import chunk, layout
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
@@ -179,28 +179,28 @@ def test_a_chunk_that_inflates_to_another_size_is_refused(tmp_path, claimed):
 def test_the_size_in_a_zstd_header_is_read_in_every_form():
     for length in (0, 1, 255, 256, 257, 65_791, 65_792, 70_000):
         frame = bytes(Zstd(level=1).encode(np.ones(length, np.uint8)))
-        assert codec.zstd_content_bytes(frame) == length
-    assert codec.zstd_content_bytes(b"\x28\xb5\x2f\xfd\x00\x58" + bytes(9)) is None  # streamed: no size
+        assert chunk.zstd_content_bytes(frame) == length
+    assert chunk.zstd_content_bytes(b"\x28\xb5\x2f\xfd\x00\x58" + bytes(9)) is None  # streamed: no size
     huge = b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little")
-    assert codec.zstd_content_bytes(huge) == 1 << 60
+    assert chunk.zstd_content_bytes(huge) == 1 << 60
     for broken in (b"", b"\x28\xb5\x2f", b"\x28\xb5\x2f\xfd\xe0\x01", bytes(20)):
         with pytest.raises(ValueError, match="zstd"):
-            codec.zstd_content_bytes(broken)
+            chunk.zstd_content_bytes(broken)
 
 
 @pytest.mark.parametrize("profile", layout.PROFILES)
 @pytest.mark.parametrize("payload", [b"", b"x", bytes(64), b"\xff" * 200, b"\x28\xb5\x2f\xfd" + b"\xff" * 60])
 def test_a_chunk_of_nonsense_with_a_true_checksum_is_an_error(profile, payload):
     with pytest.raises(CorruptChunkError, match="here is damaged"):
-        codec.decode_chunk(with_crc(payload), profile=profile, rows=8, columns=8, dtype="uint8", where="here")
+        chunk.decode_chunk(with_crc(payload), profile=profile, rows=8, columns=8, dtype="uint8", where="here")
     with pytest.raises(CorruptChunkError, match="crc32c"):
-        codec.decode_chunk(payload, profile=profile, rows=8, columns=8, dtype="uint8")
+        chunk.decode_chunk(payload, profile=profile, rows=8, columns=8, dtype="uint8")
 
 
 def test_a_chunk_of_another_shape_is_an_error(path):
     with open_store(path) as store:
         profile = store.codec
-    replace_chunk(path, codec.encode_chunk(picture(0, 13, 12), profile))
+    replace_chunk(path, chunk.encode_chunk(picture(0, 13, 12), profile))
     with open_store(path) as store, pytest.raises(CorruptChunkError, match=f"{ARRAY} chunk 0 is damaged"):
         store.image(0)
 

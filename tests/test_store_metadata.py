@@ -4,13 +4,15 @@ import struct
 
 import pytest
 from damage import ARRAY, edit_root, recommit, rewrite_samples, sound_store
-from parts import add_part, picture
+from parts import DIGEST, SECRET, add_part, picture
 
-from pyrad.errors import IntegrityError, NotAStoreError, UsageError
+from pyrad.errors import IntegrityError, NotAStoreError, PyradError, UsageError
 from pyrad.progress import Reporter
-from pyrad.store import layout, manifest
+from pyrad.store import layout, manifest, tables
+from pyrad.store.info import info
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
+from pyrad.store.writer import StoreWriter
 
 
 @pytest.fixture(params=layout.PROFILES)
@@ -183,3 +185,28 @@ def test_files_that_no_commit_names_are_mentioned_only(path):
     (path / "parts/000001/images/link").symlink_to("/etc")
     verify(path, reporter)
     assert [line.split()[1] for line in said] == ["notes.txt", "parts/000001/images/link"]
+
+
+def test_a_commit_that_could_not_be_read_back_is_not_made(path):
+    before = (path / "zarr.json").read_bytes()
+    how = {"counts": {"stored": -1}, "split": {}, "options": {}}
+    with StoreWriter.open(path, codec=None, **SECRET) as writer:
+        writer.begin(DIGEST)
+        with pytest.raises(PyradError, match="the commit could not be read back"):
+            writer.commit([], tables.samples_table([]), tables.ledger_table([]), **how)
+    assert (path / "zarr.json").read_bytes() == before
+    verify(path)
+
+
+def test_a_commit_without_a_sample_is_a_commit(tmp_path):
+    path = tmp_path / "a.zarr"
+    with StoreWriter.open(path, codec=None, **SECRET) as writer:
+        writer.begin(DIGEST)
+        how = {"counts": {"stored": 0, "skipped": 1, "quarantined": 0}, "split": {}, "options": {}}
+        writer.commit([], tables.samples_table([]), tables.ledger_table([]), **how)
+    add_part(path, [picture(0, 8, 8)])
+    assert verify(path)["samples"] == 1
+    with open_store(path) as store:
+        assert store.samples.to_arrow().num_rows == 1
+        assert store.image(0).shape == (8, 8)
+    assert info(path)["samples"] == 1

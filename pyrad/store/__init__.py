@@ -3,10 +3,12 @@
     layout       names, shapes, limits and Zarr documents: (rows, columns, dtype) -> bucket -> array document
     manifest     what a commit promises <-> the root ``zarr.json``, which is not trusted when it is read
     tables       samples and ledger <-> Parquet
-    codec        one 2-D plane <-> the bytes of one chunk
+    chunk        one 2-D plane <-> the bytes of one chunk
+    codec        the same for zarr-python and numcodecs, which find it by entry points
     durable      bytes -> files that survive a power cut; the writer's lock
     shard        images -> one shard file (runs in worker processes)
-    writer       finished shards and tables -> one more part, committed by one rename
+    part         finished shards and tables -> the files of one part
+    writer       a part -> a commit, by one rename
     descriptors  paths in a store -> open files, symlinks refused
     index        where every chunk lies
     samples      the tables of all parts as one, read column by column

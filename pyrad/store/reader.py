@@ -9,6 +9,7 @@ import hashlib
 import operator
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from pyrad import ops
 from pyrad.errors import IntegrityError, NotAStoreError
-from pyrad.store.codec import decode_chunk
+from pyrad.store.chunk import decode_chunk
 from pyrad.store.descriptors import ShardFiles, StoreFolder
 from pyrad.store.index import StoreIndex
 from pyrad.store.layout import ABSENT, INDEX_FILE, PARTS, ROOT_DOCUMENT, ArrayEntry, Profile
@@ -72,32 +73,32 @@ def open_store(path: str | Path) -> Store:
 class Store:
     """A committed store, as it was when it was opened: a later commit does not change it.
 
-    Safe to share between threads, pickled by its path, used as a context or closed by `close`. ``folder`` and
-    ``index`` are its inner parts, for `pyrad.store.verify`.
+    Safe to share between threads, used as a context or closed by `close`; pickled by its path and its root
+    document, so that another process sees the same commit. ``folder`` and ``index`` are its inner parts, for
+    `pyrad.store.verify`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, root: bytes | None = None) -> None:
         self.path = Path(path).absolute()
         try:
-            root = read_root(self.path)
+            self._root = read_root(self.path) if root is None else root
         except FileNotFoundError:
             what = f"there is no {ROOT_DOCUMENT} in it" if self.path.exists() else "it does not exist"
             raise NotAStoreError(f"{path} is no pyrad store: {what}") from None
-        self.manifest: Manifest = parse_root(root, self.path.name)
+        self.manifest: Manifest = parse_root(self._root, self.path.name)
         self.codec: Profile = self.manifest.codec
-        self.fingerprint = hashlib.sha256(root).hexdigest()
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self.folder = StoreFolder(os.open(self.path, flags), self.path.name)
-        self._closed = False
+        self.fingerprint = hashlib.sha256(self._root).hexdigest()
         try:
-            for part in self.manifest.parts:
-                os.close(self.folder.open(f"{PARTS}/{part.id}/{INDEX_FILE}", part.index_bytes))
-        except BaseException:
-            self.close()
-            raise
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotAStoreError(f"{path} cannot be opened: {error.strerror}") from None
+        self.folder = StoreFolder(fd, self.path.name)
         self.samples = Samples(self.folder, self.manifest.parts)
         self.index = StoreIndex(self.folder, self.manifest)
         self._shards = ShardFiles(self.index.open_shard, MAX_OPEN)
+        self._finalizer = weakref.finalize(self, _close, self._shards, self.folder)
+        for part in self.manifest.parts:
+            os.close(self.folder.open(f"{PARTS}/{part.id}/{INDEX_FILE}", part.index_bytes))
         self.buckets = tuple(
             Bucket(
                 id=number,
@@ -126,23 +127,14 @@ class Store:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_store, (str(self.path),)
+        return Store, (str(self.path), self._root)
 
     def __repr__(self) -> str:
         return f"<Store {self.path.name}: {len(self)} samples in {len(self.buckets)} buckets, {self.codec}>"
 
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self.close()
-
     def close(self) -> None:
         """Close every file of the store."""
-        if self._closed:
-            return
-        self._closed = True
-        if hasattr(self, "_shards"):
-            self._shards.close()
-        self.folder.close()
+        self._finalizer()
 
     @property
     def max_open(self) -> int:
@@ -266,3 +258,8 @@ class Store:
                     np.concatenate([row for _, row in found]),
                 )
             return self._places
+
+
+def _close(shards: ShardFiles, folder: StoreFolder) -> None:
+    shards.close()
+    folder.close()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyrad import ops
 from pyrad.errors import PyradError
 from pyrad.store import durable
-from pyrad.store.codec import encode_chunk
+from pyrad.store.chunk import encode_chunk
 from pyrad.store.layout import ABSENT, ALIGNMENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
 
 TREE = "tree"  # the part as it will be committed
@@ -203,6 +203,8 @@ def _chunks(spec: ShardSpec, images: Iterable[NDArray[Any] | None]) -> Iterator[
                 f"{spec.array} shard {spec.shard}: an image of {image.shape} {image.dtype.name} was given "
                 f"for a bucket of {spec.image_shape} {spec.dtype}"
             )
+        if spec.array.startswith("masks/") and image.max() > 1:
+            raise PyradError(f"{spec.array} shard {spec.shard}: a mask holds values other than 0 and 1")
         for plane in image.reshape(spec.planes, spec.rows, spec.columns):
             yield encode_chunk(plane, spec.profile)
     if seen != spec.slots:

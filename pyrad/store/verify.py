@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyrad.errors import IntegrityError
 from pyrad.progress import Reporter, Stage
 from pyrad.store import durable, tables
-from pyrad.store.codec import decode_chunk
+from pyrad.store.chunk import decode_chunk
 from pyrad.store.index import outside
 from pyrad.store.layout import (
     ABSENT,
@@ -204,18 +204,24 @@ class _ShardCheck:
                     self._problems.add(f"{name} overlaps the chunk before it")
                 end = offset + size
                 decoded += 1
-                try:
-                    decode_chunk(
-                        os.pread(fd, size, offset),
-                        profile=self._store.codec,
-                        rows=entry.rows,
-                        columns=entry.columns,
-                        dtype=entry.dtype,
-                        where=name,
-                    )
-                except IntegrityError as error:
-                    self._problems.add(str(error))
+                self._decode_one(entry, os.pread(fd, size, offset), name)
         return decoded
+
+    def _decode_one(self, entry: ArrayEntry, chunk: bytes, name: str) -> None:
+        try:
+            plane = decode_chunk(
+                chunk,
+                profile=self._store.codec,
+                rows=entry.rows,
+                columns=entry.columns,
+                dtype=entry.dtype,
+                where=name,
+            )
+        except IntegrityError as error:
+            self._problems.add(str(error))
+            return
+        if "/masks/" in entry.path and plane.max() > 1:
+            self._problems.add(f"{name}: a mask holds values other than 0 and 1")
 
 
 def _check_samples(store: Store, entries: NDArray[np.uint64] | None, problems: _Problems) -> pa.Table | None:

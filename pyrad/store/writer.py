@@ -18,20 +18,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pyrad.errors import NotAStoreError, PyradError, SecretError, UsageError
-from pyrad.store import durable, layout, manifest, shard, tables
+from pyrad.errors import IntegrityError, NotAStoreError, PyradError, SecretError, UsageError
+from pyrad.store import durable, layout, manifest, part, shard, tables
 from pyrad.store.layout import ArrayEntry, Profile
-from pyrad.store.manifest import FileEntry, Manifest, Part
+from pyrad.store.manifest import Manifest, Part
 from pyrad.store.shard import ShardResult, ShardSpec
 
 PLAN_FILE = "plan.json"
@@ -173,14 +170,25 @@ class StoreWriter:
         """
         if self._folder is None:
             raise PyradError("begin() names the plan before it can be committed")
-        entries = _with_offsets(arrays)
-        results = [(spec, _result(spec)) for entry in entries for spec in self.shards(entry)]
+        entries = part.with_offsets(arrays)
+        results = [(spec, part.result_of(spec)) for entry in entries for spec in self.shards(entry)]
         tables.checked_ledger(ledger)
-        groups = self._check(tables.checked_samples(samples), entries, results)
+        tables.checked_samples(samples)
+        part.check_rows(samples, entries, results)
+        groups = part.check_keys(samples, self.path, () if self.manifest is None else self.manifest.parts)
         with durable.disk_errors(self.path.name):
-            files = self._write_part(entries, results, samples, ledger)
+            files = part.write_files(
+                self._folder,
+                part_id=self.part_id,
+                codec=self.codec,
+                file_salt=self._file_salt,
+                entries=entries,
+                results=results,
+                samples=samples,
+                ledger=ledger,
+            )
             old = () if self.manifest is None else self.manifest.parts
-            part = Part(id=self.part_id, samples=len(samples), arrays=entries, files=files)
+            added = Part(id=self.part_id, samples=len(samples), arrays=entries, files=files)
             new = Manifest(
                 format=manifest.FORMAT,
                 codec=self.codec,
@@ -188,14 +196,10 @@ class StoreWriter:
                 file_salt=self._file_salt,
                 split=dict(split),
                 options=dict(options),
-                counts={
-                    **counts,
-                    "samples": sum(p.samples for p in old) + len(samples),
-                    "groups": groups,
-                },
-                parts=(*old, part),
+                counts={**counts, "samples": sum(p.samples for p in old) + len(samples), "groups": groups},
+                parts=(*old, added),
             )
-            self._publish(new)
+            self._publish(new, self._folder)
             self._empty()
         self._folder = None
         self.manifest = new
@@ -224,7 +228,7 @@ class StoreWriter:
         self._take_back()
 
     def _take_back(self) -> None:
-        committed = set() if self.manifest is None else {part.id for part in self.manifest.parts}
+        committed = set() if self.manifest is None else {done.id for done in self.manifest.parts}
         parts = self.path / layout.PARTS
         if parts.is_dir():
             for entry in sorted(os.scandir(parts), key=lambda found: found.name):
@@ -247,80 +251,14 @@ class StoreWriter:
         if plan is not None and plan["part"] != self.part_id:  # its commit had succeeded
             self._empty()
 
-    def _check(
-        self,
-        samples: pa.Table,
-        entries: Sequence[ArrayEntry],
-        results: Sequence[tuple[ShardSpec, ShardResult]],
-    ) -> int:
-        """Refuse rows that point nowhere and keys that are taken; returns the store's number of groups."""
-        sizes: dict[str, list[int]] = {}
-        for spec, result in results:
-            sizes.setdefault(f"{layout.PARTS}/{self.part_id}/{spec.array}", []).extend(result.sizes)
-        present = {
-            entry.path: (np.array(sizes[entry.path], np.uint64) != layout.ABSENT).reshape(
-                entry.count, entry.planes
-            )
-            for entry in entries
-        }
-        faults = tables.row_faults(samples, entries, present)
-        keys, groups = [samples["key"]], [samples["group"]]
-        for part in self.manifest.parts if self.manifest else ():
-            name = f"{layout.PARTS}/{part.id}/{layout.SAMPLES_FILE}"
-            with tables.open_parquet(str(self.path / name), name) as file:
-                table = tables.read_columns(file, ["key", "group"], name)
-            keys.append(table["key"])
-            groups.append(table["group"])
-        every_key = pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string())
-        every_group = pa.chunked_array([chunk for column in groups for chunk in column.chunks], pa.string())
-        taken = len(every_key) - pc.count_distinct(every_key).as_py()
-        if taken:
-            faults.append(f"{taken} keys are in the store already")
-        if faults:
-            raise PyradError(f"the samples table cannot be committed: {'; '.join(faults[:5])}")
-        return int(pc.count_distinct(every_group).as_py())
-
-    def _write_part(
-        self,
-        entries: tuple[ArrayEntry, ...],
-        results: Sequence[tuple[ShardSpec, ShardResult]],
-        samples: pa.Table,
-        ledger: pa.Table,
-    ) -> tuple[FileEntry, ...]:
-        """Write what a part has besides its shards, remove what does not belong, and list everything."""
-        assert self._folder is not None  # noqa: S101
-        tree, temporaries = self._folder / shard.TREE, self._folder / shard.TEMPORARIES
-        prefix = f"{layout.PARTS}/{self.part_id}/"
-        pairs = [np.array([result.offsets, result.sizes], "<u8").T for _, result in results]
-        contents = {
-            layout.SAMPLES_FILE: tables.parquet_bytes(samples),
-            layout.LEDGER_FILE: tables.parquet_bytes(ledger),
-            layout.INDEX_FILE: b"".join(pair.tobytes() for pair in pairs),
-        }
-        for path, document in manifest.part_documents(self.part_id, entries, self.codec).items():
-            name = f"{path}/{layout.ROOT_DOCUMENT}".removeprefix(prefix)
-            contents[name] = layout.json_bytes(document)
-        files = {spec.file: (result.bytes, result.sha256) for spec, result in results}
-        for name, data in contents.items():
-            durable.write_file(tree / name, data, temporaries)
-            digest = durable.salted_hash(self._file_salt)
-            digest.update(data)
-            files[name] = (len(data), digest.hexdigest())
-        for folder, _, names in os.walk(tree):
-            for name in names:
-                found = Path(folder, name)
-                if found.relative_to(tree).as_posix() not in files:
-                    found.unlink()
-        return tuple(
-            FileEntry(path=prefix + name, bytes=size, sha256=sha256)
-            for name, (size, sha256) in sorted(files.items())
-        )
-
-    def _publish(self, new: Manifest) -> None:
+    def _publish(self, new: Manifest, folder: Path) -> None:
         """Move the part in, then replace the root. Note [manifest last]."""
-        assert self._folder is not None  # noqa: S101
-        temporaries = self._folder / shard.TEMPORARIES
-        root = manifest.root_bytes(new)  # refused, if it must be, before anything moves
+        temporaries = folder / shard.TEMPORARIES
+        root = manifest.root_bytes(new)
+        try:
+            manifest.parse_root(root, self.path.name)
+        except IntegrityError as error:  # refused here, before anything moves
+            raise PyradError(f"the commit could not be read back: {error}") from None
         if not self.path.is_dir():
             self.path.mkdir()
             durable.sync_folder(self.path.parent)
@@ -328,9 +266,9 @@ class StoreWriter:
         group = parts / layout.ROOT_DOCUMENT
         if not group.exists():
             durable.write_file(group, layout.json_bytes(layout.group_document()), temporaries)
-        (self._folder / shard.TREE).rename(parts / self.part_id)
+        (folder / shard.TREE).rename(parts / self.part_id)
         durable.sync_folder(parts)
-        durable.sync_folder(self._folder)
+        durable.sync_folder(folder)
         durable.write_file(self.path / layout.ROOT_DOCUMENT, root, temporaries)
 
     def _plan(self) -> dict[str, str] | None:
@@ -364,21 +302,3 @@ class StoreWriter:
 
 def _partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
-
-
-def _with_offsets(arrays: Iterable[ArrayEntry]) -> tuple[ArrayEntry, ...]:
-    """Order arrays by path and lay their entries out in the part's index."""
-    entries: list[ArrayEntry] = []
-    offset = 0
-    for entry in sorted(arrays, key=lambda entry: entry.path):
-        entries.append(replace(entry, index_offset=offset))
-        offset += entry.chunks * layout.ENTRY_BYTES
-    return tuple(entries)
-
-
-def _result(spec: ShardSpec) -> ShardResult:
-    result = shard.read_sidecar(spec)
-    path = spec.folder / shard.TREE / spec.file
-    if result is None or not path.is_file() or path.stat().st_size != result.bytes:
-        raise PyradError(f"{spec.array} shard {spec.shard} is not finished: nothing was committed")
-    return replace(result, facts=())
