@@ -1,0 +1,164 @@
+"""What `pyrad ingest` may be told, checked at the door."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyrad.errors import UsageError
+from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
+
+LAYOUTS = ("auto", "dicom", "folder", "table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestOptions:
+    """The options of one ingest; those that shape a store's content are recorded in its manifest."""
+
+    src: tuple[Path, ...] = field(
+        metadata={"help": "archives: folders, zip files or single images", "positional": True}
+    )
+    store: Path = field(metadata={"help": "the store to write or to add to, a folder NAME.zarr"})
+    layout: str = field(
+        default="auto",
+        metadata={
+            "help": "where labels and patients come from: a table, DICOM tags, the names of folders, or "
+            "whichever fits",
+            "choices": LAYOUTS,
+        },
+    )
+    table: Path | None = field(
+        default=None, metadata={"help": "label table, a CSV file with a column path", "metavar": "FILE"}
+    )
+    columns: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "which column of the table plays which role, such as label=kl_grade,group=patient_id; "
+            "roles: "
+            "path, label, group (or patient), study, series, split, mask, modality, anatomy",
+            "metavar": "ROLE=COLUMN,...",
+        },
+    )
+    keep_columns: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "columns of the table to copy into the store's samples table as they are"},
+    )
+    group_by: str = field(
+        default="patient",
+        metadata={
+            "help": "what must never be divided between train, val and test",
+            "choices": ("patient", "study", "series"),
+        },
+    )
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": f"shares of patients for train/val/test (default: the table's own split, else "
+            f"{DEFAULT_SPLIT})",
+            "metavar": "A/B/C",
+        },
+    )
+    workers: int = field(default=0, metadata={"help": "processes that decode; 0 means one for each core"})
+    codec: str | None = field(
+        default=None,
+        metadata={
+            "help": "how pixels are packed; zstd is readable by any Zarr reader (default: the store's own, "
+            "else tilepack)",
+            "choices": ("tilepack", "zstd"),
+        },
+    )
+    color: str = field(
+        default="luma",
+        metadata={
+            "help": "true colour becomes one luma plane, or keeps its planes",
+            "choices": ("luma", "planes"),
+        },
+    )
+    frames: str = field(
+        default="all",
+        metadata={"help": "frames of a multi-frame file: all, or every:N", "metavar": "all|every:N"},
+    )
+    include: tuple[str, ...] = field(
+        default=(), metadata={"help": "DICOM objects to store that are skipped otherwise, such as sc"}
+    )
+    burned_in: str = field(
+        default="refuse",
+        metadata={
+            "help": "images whose pixels may show a name: refuse those not declared free of it, or allow "
+            "them",
+            "choices": ("refuse", "allow"),
+        },
+    )
+    max_quarantine: str = field(
+        default="5%",
+        metadata={
+            "help": "commit nothing if more than this share of the images is quarantined",
+            "metavar": "P%",
+        },
+    )
+    secret_file: Path | None = field(
+        default=None,
+        metadata={
+            "help": "file with the secret that makes keys of identifiers (else PYRAD_SECRET, else a file "
+            "made for you)",
+            "metavar": "FILE",
+        },
+    )
+    private: Path | None = field(
+        default=None,
+        metadata={
+            "help": "folder for what leads back to patients (default: in your data folder)",
+            "metavar": "DIR",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if not self.src:
+            raise UsageError("no source is given: name a folder or a zip file of images")
+        for name in ("layout", "group_by", "codec", "color", "burned_in"):
+            choices = self.__dataclass_fields__[name].metadata["choices"]
+            value = getattr(self, name)
+            if value not in choices and not (name == "codec" and value is None):
+                raise UsageError(f"--{name.replace('_', '-')} {value!r}: allowed are {', '.join(choices)}")
+        if self.workers < 0:
+            raise UsageError(f"--workers {self.workers} is negative: 0 means one for each core")
+        if self.split is not None:
+            parse_ratios(self.split)
+        self.frame_step  # noqa: B018 - checked here, once
+        self.quarantine_share  # noqa: B018 - likewise
+        if self.layout == "table" and self.table is not None:
+            return
+        if self.table is not None and self.layout in ("dicom", "folder"):
+            raise UsageError(
+                f"--table is given and --layout {self.layout} reads none: use --layout table, or auto"
+            )
+        if self.layout in ("dicom", "folder") and (self.columns or self.keep_columns):
+            raise UsageError(
+                f"--columns and --keep-columns need a table, and --layout {self.layout} reads none"
+            )
+
+    @property
+    def frame_step(self) -> int:
+        """Every how many frames of a multi-frame file one is stored, from the first; 1 is all."""
+        word, _, number = self.frames.partition(":")
+        if self.frames == "all":
+            return 1
+        if word == "every" and number.isascii() and number.isdigit() and int(number) >= 1:
+            return int(number)
+        raise UsageError(f"--frames {self.frames!r}: allowed are all and every:N with N from 1 up")
+
+    @property
+    def quarantine_share(self) -> float:
+        """``--max-quarantine`` as a fraction from 0 to 1."""
+        text = self.max_quarantine.strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise UsageError(
+                f"--max-quarantine {self.max_quarantine!r} is no share of the images: give 0% to 100%, for "
+                f"example 5%"
+            )
+        return share

@@ -1,0 +1,142 @@
+"""The secret -> every key, hash and rank of an ingest; where the secret comes from, and when one is made.
+
+All derivations are HMAC-SHA256 under the secret with a prefix of their own. The secret itself stays in this
+process: workers get subkeys, and nothing here prints, logs or pickles it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Never
+
+from pyrad.errors import SecretError
+
+SECRET_BYTES = 32
+ENVIRONMENT = "PYRAD_SECRET"
+
+
+class Secret:
+    """The bytes that make keys of identifiers; cannot be printed or pickled."""
+
+    __slots__ = ("_secret", "origin")
+
+    def __init__(self, secret: bytes, origin: str) -> None:
+        self._secret = secret
+        self.origin = origin  # where it came from, for messages
+
+    def __repr__(self) -> str:
+        return f"Secret({self.origin})"
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a secret does not leave its process; pass a subkey")
+
+    def mac(self, prefix: str, identity: bytes = b"") -> bytes:
+        """HMAC-SHA256 of ``prefix``, NUL, ``identity``: 32 bytes."""
+        return hmac.digest(self._secret, prefix.encode() + b"\0" + identity, "sha256")
+
+    def name(self, prefix: str, *identity: str | bytes) -> str:
+        """What stands in a store for an identifier: 32 hex characters of its HMAC.
+
+        The parts of ``identity`` are joined by NUL; text is taken as UTF-8, undecodable bytes of a path as
+        they were.
+        """
+        parts = [p if isinstance(p, bytes) else p.encode("utf-8", "surrogateescape") for p in identity]
+        return self.mac(prefix, b"\0".join(parts))[:16].hex()
+
+    def subkey(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose; it leads nobody back to the secret, so workers may have it."""
+        return self.mac("subkey", purpose.encode())
+
+    @property
+    def key_check(self) -> str:
+        """16 hex characters by which a store knows its secret again."""
+        return hmac.digest(self._secret, b"pyrad key check 1", "sha256")[:8].hex()
+
+    @property
+    def file_salt(self) -> str:
+        """32 hex characters that salt the hashes of a store's files."""
+        return hmac.digest(self._secret, b"pyrad file salt 1", "sha256")[:16].hex()
+
+
+def resolve_secret(
+    secret_file: Path | None, *, key_check: str | None, store: str, say: Callable[[str], None]
+) -> Secret:
+    """The secret of this ingest: ``--secret-file``, else ``PYRAD_SECRET``, else the user's own file.
+
+    ``key_check`` is the one of the store that is added to, None for a new store: only then is the user's file
+    made, and its path said. Raises SecretError where the secret is absent or not the store's.
+    """
+    secret = _given(secret_file)
+    if secret is None:
+        path = config_folder() / "secret"
+        if path.is_file():
+            secret = Secret(_read(path), str(path))
+        elif key_check is not None:
+            raise SecretError(
+                f"{store} has a secret, and none is given: there is no --secret-file, no {ENVIRONMENT} and "
+                f"no {path}; "
+                "give the secret that the store was made with"
+            )
+        else:
+            secret = _create(path)
+            say(f"a new secret was written to {path}: keep it, no store made with it can grow without it")
+    if key_check is not None and not hmac.compare_digest(secret.key_check, key_check):
+        raise SecretError(
+            f"{store} was made with another secret than that of {secret.origin}: give the store's own "
+            f"(--secret-file or {ENVIRONMENT}), or ingest into a new store"
+        )
+    return secret
+
+
+def config_folder() -> Path:
+    """``$XDG_CONFIG_HOME/pyrad``, by default ``~/.config/pyrad``."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pyrad"
+
+
+def data_folder() -> Path:
+    """``$XDG_DATA_HOME/pyrad``, by default ``~/.local/share/pyrad``."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "pyrad"
+
+
+def _given(secret_file: Path | None) -> Secret | None:
+    if secret_file is not None:
+        return Secret(_read(secret_file), f"--secret-file {secret_file}")
+    text = os.environ.get(ENVIRONMENT, "")
+    return Secret(os.fsencode(text), ENVIRONMENT) if text else None
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes without the line end that an editor leaves; SecretError where there are none."""
+    try:
+        secret = path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise SecretError(f"the secret file {path} cannot be read: {error.strerror}") from None
+    if not secret:
+        raise SecretError(f"the secret file {path} is empty: it must hold the secret, any text or bytes")
+    return secret
+
+
+def _create(path: Path) -> Secret:
+    """Write 32 random bytes, readable by their owner alone."""
+    # A trailing line end would be cut off on reading, and the two would differ.
+    secret = b"\n"
+    while secret[-1:] in b"\r\n":
+        secret = os.urandom(SECRET_BYTES)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(fd)
+    except FileExistsError:  # another ingest made one in this moment
+        return Secret(_read(path), str(path))
+    except OSError as error:
+        raise SecretError(
+            f"no secret is given and none can be written to {path} ({error.strerror}): "
+            f"give one by --secret-file or {ENVIRONMENT}"
+        ) from None
+    return Secret(secret, str(path))

@@ -1,0 +1,210 @@
+"""A label table (CSV) -> what its rows say of each file, by role; docs/layouts.md states what is accepted.
+
+Rows are numbered as an editor shows them: the header is row 1. Errors name rows and columns, never a value
+of a cell, which may be a patient's.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pyrad.errors import UsageError
+from pyrad.ingest.split import parse_split
+from pyrad.records import Split
+
+ROLES = ("path", "label", "patient", "study", "series", "split", "mask", "modality", "anatomy")
+READ_BY_DEFAULT = ("path", "label", "patient")
+JOIN_KEYS = ("path", "patient", "study", "series")  # used and dropped; never copied into a store
+MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})  # in lower case
+TABLE_BYTES_LIMIT = 1 << 30
+
+_ROLE_ALIASES = {"group": "patient", "labels": "label", "masks": "mask"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one row of a table says; "" and () where it says nothing."""
+
+    number: int
+    path: str
+    labels: tuple[str, ...] = ()
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    split: Split | None = None
+    masks: tuple[str, ...] = ()
+    modality: str = ""
+    anatomy: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as it was read."""
+
+    name: str  # what messages call it
+    header: tuple[str, ...]
+    columns: Mapping[str, str]  # role -> column
+    rows: tuple[Row, ...]
+
+
+def parse_roles(columns: Sequence[str]) -> dict[str, str]:
+    """``("label=kl_grade", "group=patient_id")`` -> {"label": "kl_grade", "patient": "patient_id"}."""
+    roles: dict[str, str] = {}
+    for item in columns:
+        role, equals, column = (part.strip() for part in item.partition("="))
+        role = _ROLE_ALIASES.get(role, role)
+        if not equals or not column or role not in ROLES:
+            raise UsageError(
+                f"--columns {item!r} is not ROLE=COLUMN with a role of {', '.join(ROLES)}, or group for "
+                f"patient"
+            )
+        if role in roles:
+            raise UsageError(f"--columns names the role {role} twice: {roles[role]} and {column}")
+        roles[role] = column
+    return roles
+
+
+def read_table(
+    data: bytes, name: str, *, roles: Mapping[str, str], keep: Sequence[str] = (), need_label: bool
+) -> Table:
+    """Parse a table of UTF-8 text, with or without a byte order mark, by comma, semicolon or tab.
+
+    ``roles`` maps roles to columns as ``--columns`` gave them; ``keep`` are columns to carry along; a missing
+    column ``label`` is an error only where ``need_label``. UsageError says what is wrong and in which rows.
+    """
+    header, lines = _parse(data, name)
+    columns = {role: role for role in READ_BY_DEFAULT if role in header} | dict(roles)
+    unknown = [column for column in (*columns.values(), *keep) if column not in header]
+    missing = [role for role in ("path", *(["label"] if need_label else [])) if role not in columns]
+    if unknown or missing:
+        what = f"has no column {', '.join(unknown)}" if unknown else f"has no column for {', '.join(missing)}"
+        raise UsageError(
+            f"{name} {what}; its columns are {', '.join(header)}; "
+            "say which is which by --columns, for example --columns "
+            "path=file,label=diagnosis,group=patient_id"
+        )
+    private = [column for column in keep if column in {columns.get(role) for role in JOIN_KEYS}]
+    if private:
+        raise UsageError(
+            f"--keep-columns {', '.join(private)}: columns that identify a file or a patient are not "
+            f"copied into a store"
+        )
+    at = {role: header.index(column) for role, column in columns.items()}
+    kept_at = {column: header.index(column) for column in keep}
+    rows = tuple(_row(number, cells, at, kept_at) for number, cells in lines)
+    _refuse(name, (row.number for row in rows if not row.path), "have no path")
+    if "split" in at:
+        _refuse(
+            name,
+            (
+                number
+                for (number, cells), row in zip(lines, rows, strict=True)
+                if row.split is None and not is_missing(cells[at["split"]])
+            ),
+            f"have another word than train, val or test in column {columns['split']}",
+        )
+    return Table(name=name, header=header, columns=columns, rows=rows)
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says nothing: it is empty, blank, NaN, NA, N/A or null."""
+    return cell.strip().lower() in MISSING
+
+
+def row_list(numbers: Iterable[int]) -> str:
+    """Row numbers for a message: "rows 3, 5, 8 and 12 more"."""
+    rows = sorted(set(numbers))
+    shown = ", ".join(str(number) for number in rows[:5])
+    rest = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{rest}"
+
+
+def merge_rows(rows: Sequence[Row], name: str) -> Row:
+    """Rows of one file -> one row with all their labels; UsageError where they differ otherwise."""
+    if len(rows) == 1:
+        return rows[0]
+    merged: dict[str, Any] = {}
+    for attribute in ("patient", "study", "series", "split", "masks", "modality", "anatomy"):
+        values = {getattr(row, attribute) for row in rows} - {"", None, ()}
+        if len(values) > 1:
+            raise UsageError(
+                f"{name}: {row_list(row.number for row in rows)} are of one file and differ in {attribute}; "
+                "a file listed twice may differ in its labels only"
+            )
+        if values:
+            merged[attribute] = values.pop()
+    labels = tuple(sorted({label for row in rows for label in row.labels}))
+    kept = {
+        column: "|".join(dict.fromkeys(row.kept[column] for row in rows if row.kept[column]))
+        for column in rows[0].kept
+    }
+    return replace(rows[0], labels=labels, kept=kept, **merged)
+
+
+def _parse(data: bytes, name: str) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
+    """Header and numbered rows; blank lines are left out, cells are stripped of surrounding blanks."""
+    if len(data) > TABLE_BYTES_LIMIT:
+        raise UsageError(f"{name} has {len(data)} bytes, above the limit of {TABLE_BYTES_LIMIT} for a table")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        raise UsageError(f"{name} is not UTF-8 text (row {row}); save it as CSV in UTF-8") from None
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        begin = 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append((begin, [cell.strip() for cell in cells]))
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{name} is no CSV: {error} (row {reader.line_num})") from None
+    if not lines:
+        raise UsageError(f"{name} is empty: a table has a header and a row for each file")
+    header = tuple(lines[0][1])
+    twice = sorted({column for column in header if column and header.count(column) > 1})
+    if twice:
+        raise UsageError(f"{name} has two columns of the name {', '.join(twice)}; rename one of them")
+    _refuse(
+        name,
+        (number for number, cells in lines[1:] if len(cells) != len(header)),
+        f"do not have the header's {len(header)} columns",
+    )
+    return header, lines[1:]
+
+
+def _refuse(name: str, numbers: Iterable[int], why: str) -> None:
+    rows = list(numbers)
+    if rows:
+        raise UsageError(f"{name}: {row_list(rows)} {why}")
+
+
+def _row(number: int, cells: Sequence[str], at: Mapping[str, int], kept_at: Mapping[str, int]) -> Row:
+    def cell(role: str) -> str:
+        return cells[at[role]] if role in at and not is_missing(cells[at[role]]) else ""
+
+    def several(role: str) -> tuple[str, ...]:
+        parts = (part.strip() for part in cell(role).split("|"))
+        return tuple(sorted({part for part in parts if not is_missing(part)}))
+
+    return Row(
+        number=number,
+        path=cells[at["path"]],  # a file may be called null
+        labels=several("label"),
+        patient=cell("patient"),
+        study=cell("study"),
+        series=cell("series"),
+        split=parse_split(cell("split")),
+        masks=several("mask"),
+        modality=cell("modality"),
+        anatomy=cell("anatomy"),
+        kept={column: cells[position] for column, position in kept_at.items()},
+    )
