@@ -1,0 +1,135 @@
+"""Files that are the same image -> one of them, or none where they contradict each other.
+
+Two files are copies where they share a SOP Instance UID, or, without one, all their bytes. Copies with equal
+decoded pixels and equal stored attributes are kept once; otherwise none can be trusted and all are
+quarantined, or the newcomers alone where one is committed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyrad.ingest.archive import path_bytes
+from pyrad.ingest.layouts import FileId
+from pyrad.ingest.scan import PixelDigests
+from pyrad.records import SPLITS, Source
+
+# A copy's own affair: where it lies, and what a table says of that path.
+_NOT_COMPARED = frozenset(
+    {"archive", "path", "digest", "labels", "split", "masks", "kept", "warnings", "slice_index"}
+)
+_COMPARED = tuple(name for name in Source.__dataclass_fields__ if name not in _NOT_COMPARED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One file with frames to store."""
+
+    digest: str  # keyed, of its bytes
+    sources: tuple[Source, ...]
+    keys: tuple[str, ...]  # of each source
+
+    @property
+    def id(self) -> FileId:
+        """Archive and path."""
+        return self.sources[0].archive, self.sources[0].path
+
+    @property
+    def has_uid(self) -> bool:
+        """Whether a SOP Instance UID names it."""
+        return bool(self.sources[0].uid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What is left when copies are settled."""
+
+    kept: tuple[File, ...]
+    rejected: Mapping[FileId, tuple[str, str]]  # reason (duplicate, uid-conflict, ...) and detail
+
+
+def find_copies(files: Iterable[File]) -> list[list[File]]:
+    """Group files that claim to be one image; each group is in the order of preference, groups by path.
+
+    A file that a layout puts into test comes before one in train: the test image stays, training loses it.
+    """
+    groups: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        # The key of the first frame stands for the file: it is made of the UID, or of the bytes.
+        groups[file.sources[0].uid or file.digest].append(file)
+    return sorted(
+        (sorted(group, key=_preference) for group in groups.values()),
+        key=lambda group: _preference(group[0])[1:],
+    )
+
+
+def undecided(copies: Sequence[Sequence[File]], committed: Collection[str]) -> list[File]:
+    """The files whose pixels must be decoded before `settle` can judge: attributes alone do not tell.
+
+    ``committed`` are keys whose committed image must be compared, too.
+    """
+    files = []
+    for group in copies:
+        digests = {file.digest for file in group}
+        if not group[0].has_uid:
+            continue
+        if len({_attributes(file) for file in group}) > 1:
+            continue
+        if len(digests) > 1 or any(key in committed for key in group[0].keys):
+            files += [next(file for file in group if file.digest == digest) for digest in sorted(digests)]
+    return files
+
+
+def settle(copies: Sequence[Sequence[File]], pixels: Mapping[str, PixelDigests]) -> Settled:
+    """Keep one file of each group of copies, with the labels of all, or none.
+
+    ``pixels`` has an answer for each of the undecided files, by the digest of its bytes. A copy that does
+    not decode is quarantined for that and says nothing about the others.
+    """
+    kept: list[File] = []
+    rejected: dict[FileId, tuple[str, str]] = {}
+    for group in copies:
+        good = []
+        for file in group:
+            answer = pixels.get(file.digest)
+            if answer is not None and answer.reason is not None:
+                rejected[file.id] = answer.reason, answer.detail
+            else:
+                good.append(file)
+        contents = {pixels[file.digest].frames if file.digest in pixels else file.digest for file in good}
+        if len(contents) > 1 or (group[0].has_uid and len({_attributes(file) for file in good}) > 1):
+            rejected |= {file.id: ("uid-conflict", "") for file in good}
+        elif good:
+            kept.append(_merge(good))
+            rejected |= {file.id: ("duplicate", "") for file in good[1:]}
+    return Settled(kept=tuple(kept), rejected=rejected)
+
+
+def _preference(file: File) -> tuple[int, bytes, str]:
+    split = file.sources[0].split
+    held_out = SPLITS.index(split) if split else -1
+    return -held_out, path_bytes(file.sources[0].path), file.digest
+
+
+def _attributes(file: File) -> tuple[Any, ...]:
+    return tuple(tuple(getattr(source, name) for name in _COMPARED) for source in file.sources)
+
+
+def _merge(copies: Sequence[File]) -> File:
+    """The first copy with the labels of all; what it does not know, it takes from the next that does."""
+    first = copies[0]
+    sources = []
+    for frames in zip(*(file.sources for file in copies), strict=True):
+        facts: dict[str, Any] = {
+            "labels": tuple(sorted({label for frame in frames for label in frame.labels}))
+        }
+        for name in ("patient", "study", "series", "masks", "modality", "anatomy", "kept"):
+            facts[name] = next(
+                (value for frame in frames if (value := getattr(frame, name))),
+                getattr(first.sources[0], name),
+            )
+        sources.append(replace(frames[0], **facts))
+    return replace(first, sources=tuple(sources))

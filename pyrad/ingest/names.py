@@ -1,0 +1,65 @@
+"""Identifiers of an archive -> what a store calls them: keyed hashes, each kind under a prefix of its own."""
+
+from __future__ import annotations
+
+from pyrad.ingest.archive import path_bytes
+from pyrad.ingest.secret import Secret
+from pyrad.records import Source
+
+# What groups images that must not be divided, the first that is known; the file itself is always known.
+_GROUP_CHAIN = {
+    "patient": ("patient", "study", "series"),
+    "study": ("study", "patient", "series"),
+    "series": ("series", "study", "patient"),
+}
+
+
+class Names:
+    """Makes a store's names; the same identifier is hashed once."""
+
+    def __init__(self, secret: Secret, group_by: str) -> None:
+        self._secret = secret
+        self._chain = _GROUP_CHAIN[group_by]
+        self._made: dict[tuple[str, str], str] = {}
+
+    def key(self, source: Source, digest: str) -> str:
+        """The key of one frame: of its SOP Instance UID, else of its file's bytes (``digest``).
+
+        A file that is moved or renamed keeps its key, and the same bytes never enter a store twice.
+        """
+        return self._secret.name("key", source.uid or digest, str(source.frame))
+
+    def group(self, source: Source, digest: str) -> str:
+        """The group that stays in one split."""
+        for kind in self._chain:
+            value = getattr(source, kind)
+            if value:
+                # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
+                return self._name(f"group\0{kind}", value.rstrip("\0"))
+        return self._name("group\0file", source.uid or digest)
+
+    def is_alone(self, source: Source) -> bool:
+        """Whether nothing is known that groups the file with others."""
+        return not any(getattr(source, kind) for kind in self._chain)
+
+    def study(self, source: Source) -> str:
+        """The study, or "" where it is unknown."""
+        return self._name("study", source.study) if source.study else ""
+
+    def series(self, source: Source) -> str:
+        """The series, or "" where it is unknown."""
+        return self._name("series", source.series) if source.series else ""
+
+    def source(self, path: str) -> str:
+        """What ledger and messages call a file."""
+        return self._secret.name("source", path_bytes(path))
+
+    def rank(self, group: str) -> bytes:
+        """The order of groups within a stratum."""
+        return self._secret.mac("split", group.encode())
+
+    def _name(self, prefix: str, value: str) -> str:
+        at = prefix, value
+        if at not in self._made:
+            self._made[at] = self._secret.name(prefix, value)
+        return self._made[at]

@@ -1,0 +1,146 @@
+"""Relative paths -> what the headers of each file say, read in worker processes.
+
+Every file is read once as a whole: its keyed digest tells byte-identical files, and files that changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pyrad.ingest import files, pool
+from pyrad.ingest.archive import Archive, Member
+from pyrad.ingest.layouts import FileId
+from pyrad.ingest.policy import INCLUDES, ScanOptions
+from pyrad.ingest.reasons import Rejected
+from pyrad.records import Source
+
+_FILES_A_TASK = 64
+_BYTES_A_TASK = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What every worker of an ingest may use. Its keys are derived: the secret stays with the parent."""
+
+    archives: tuple[Archive, ...]
+    options: ScanOptions
+    pixels_key: bytes
+
+    @property
+    def mask_options(self) -> ScanOptions:
+        """A mask is read whatever it claims to be, as one plane."""
+        return ScanOptions(include=INCLUDES, burned_in="allow", digest_key=self.options.digest_key)
+
+    def digest(self, data: bytes) -> str:
+        """Keyed digest of a file's bytes, as `Source.digest` has it."""
+        return files.file_digest(data, self.options.digest_key)
+
+    def pixel_digest(self, image: NDArray[Any]) -> str:
+        """Keyed digest of decoded pixels: equal for equal shape, dtype and values."""
+        mac = hmac.new(self.pixels_key, f"{image.shape} {image.dtype.name}\0".encode(), hashlib.sha256)
+        mac.update(image.data)
+        return mac.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileScan:
+    """One file after the scan: its sources, one a frame, or the reason why there are none."""
+
+    archive: int
+    path: str
+    digest: str = ""
+    sources: tuple[Source, ...] = ()
+    reason: str | None = None
+    detail: str = (
+        ""  # what stands behind the reason in messages: keyword and figures, never a patient's value
+    )
+
+    @property
+    def id(self) -> FileId:
+        """Archive and path."""
+        return self.archive, self.path
+
+
+def scan_tasks(members: Sequence[tuple[int, Member]]) -> list[tuple[FileId, ...]]:
+    """Share files out into tasks of many small files or a few large ones, in the order given."""
+    tasks: list[tuple[FileId, ...]] = []
+    batch: list[FileId] = []
+    size = 0
+    for archive, member in members:
+        if batch and (len(batch) == _FILES_A_TASK or size + member.size > _BYTES_A_TASK):
+            tasks.append(tuple(batch))
+            batch, size = [], 0
+        batch.append((archive, member.path))
+        size += member.size
+    return [*tasks, tuple(batch)] if batch else tasks
+
+
+def scan_files(task: Sequence[FileId]) -> list[FileScan]:
+    """In a worker: read the headers of some files."""
+    share: Share = pool.shared()
+    scans = []
+    for archive, path in task:
+        try:
+            data = share.archives[archive].read(path)
+            sources = tuple(files.scan(archive, path, data, share.options))
+            digest = sources[0].digest or share.digest(data)
+            scans.append(FileScan(archive=archive, path=path, digest=digest, sources=sources))
+        except Rejected as rejected:
+            scans.append(
+                FileScan(archive=archive, path=path, reason=rejected.reason, detail=describe(rejected))
+            )
+        pool.count_done()
+    return scans
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelTask:
+    """A file whose pixels are to be compared with those of others that claim to be the same."""
+
+    digest: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelDigests:
+    """The keyed digest of every frame of a file; where one does not decode, why the file is rejected."""
+
+    frames: tuple[str, ...] = ()
+    reason: str | None = None
+    detail: str = ""
+
+
+def digest_pixels(task: PixelTask) -> PixelDigests:
+    """In a worker: decode a file and digest its frames."""
+    share: Share = pool.shared()
+    digests = []
+    try:
+        data = read_unchanged(share, task.sources[0], task.digest)
+        for image in files.decode_frames(task.sources, data):
+            if isinstance(image, Rejected):
+                raise image
+            digests.append(share.pixel_digest(image))
+    except Rejected as rejected:
+        return PixelDigests(reason=rejected.reason, detail=describe(rejected))
+    finally:
+        pool.count_done()
+    return PixelDigests(frames=tuple(digests))
+
+
+def read_unchanged(share: Share, source: Source, digest: str) -> bytes:
+    """The bytes of a source's file; Rejected where they are no longer those that were scanned."""
+    data = share.archives[source.archive].read(source.path)
+    if share.digest(data) != digest:
+        raise Rejected("file-changed")
+    return data
+
+
+def describe(rejected: Rejected) -> str:
+    """Tag and figures of a rejection, for messages."""
+    return ", ".join(part for part in (rejected.tag, rejected.detail) if part)
