@@ -1,6 +1,7 @@
 """Commits: one writer at a time, whole or absent after any crash, and the same bytes in the end."""
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -306,6 +307,27 @@ def test_a_failing_disk_is_one_clear_error_and_the_rerun_succeeds(tmp_path, comm
         assert tree_bytes(path) == expected, f"failed at call {nth} of {calls}"
         shutil.rmtree(path.parent)
     assert failed > calls // 6
+
+
+def _full_at(nth, create):
+    """A `durable.create` whose ``nth`` file lies on a full disk."""
+    numbers = itertools.count()
+    return lambda path: os.open("/dev/full", os.O_WRONLY) if next(numbers) == nth else create(path)
+
+
+@pytest.mark.usefixtures("small_shards", "no_sync")
+def test_a_full_disk_at_any_write_is_one_clear_error(tmp_path, committed, monkeypatch):
+    old, images, expected, _ = committed
+    create = durable.create
+    files = len(expected) - len(tree_bytes(old))
+    for nth in range(files):
+        path = shutil.copytree(old, tmp_path / str(nth) / "a.zarr")
+        monkeypatch.setattr(durable, "create", _full_at(nth, create))
+        with pytest.raises(PyradError, match="No space left on device; nothing was committed"):
+            _append(path, images, {0: MASK})
+        monkeypatch.setattr(durable, "create", create)
+        _append(path, images, {0: MASK})
+        assert tree_bytes(path) == expected
 
 
 @pytest.mark.usefixtures("small_shards", "no_sync")

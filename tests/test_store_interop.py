@@ -1,11 +1,14 @@
 """A store through other people's readers: zarr-python, numcodecs, tensorstore agree with ours bit for bit."""
 
+import json
 import subprocess
 import sys
 
 import numcodecs
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import reference
 import tensorstore
 import zarr
 from parts import MASK, add_part, mixed, picture
@@ -145,3 +148,49 @@ def test_numcodecs_finds_the_codec_by_its_name():
     forged = payload[:4] + rows.to_bytes(4, "little") * 2 + payload[12:]
     with pytest.raises(CorruptChunkError):  # and no allocation of 2^62 pixels
         codec.decode(forged)
+
+
+# --- another reader, from docs/format.md alone: it shares no code with pyrad --------------------
+
+
+def plain_read(path, number):
+    """Sample ``number`` of a store, by the five steps at the end of docs/format.md's store sections."""
+    manifest = json.loads((path / "zarr.json").read_text())["attributes"]["pyrad"]
+    for part in manifest["parts"]:
+        if number < part["samples"]:
+            break
+        number -= part["samples"]
+    folder = path / "parts" / part["id"]
+    row_of = pq.read_table(folder / "samples.parquet", columns=["bucket", "row", "mask"]).to_pylist()[number]
+    planes = []
+    for bucket in (row_of["bucket"], row_of["bucket"].replace("/images/", "/masks/")):
+        if "/masks/" in bucket and not row_of["mask"]:
+            return np.squeeze(planes[0]), None
+        (array,) = (entry for entry in part["arrays"] if entry["path"] == bucket)
+        index = np.fromfile(folder / "index.bin", "<u8", offset=array["index_offset"]).reshape(-1, 2)
+        depth = 3 if len(array["shape"]) == 4 else 1
+        shard, row = row_of["row"] // array["shard_n"], row_of["row"]
+        data = (path / bucket / f"c/{shard}/0/0" / ("0" if depth == 3 else "")).read_bytes()
+        entries = index[row * depth : (row + 1) * depth].tolist()
+        chunks = [data[offset : offset + size] for offset, size in entries]
+        planes.append(np.stack([plain_decode(chunk, manifest["codec"], array) for chunk in chunks]))
+    return np.squeeze(planes[0]), planes[1][0]
+
+
+def plain_decode(chunk, profile, array):
+    assert reference.crc32c(chunk[:-4]) == int.from_bytes(chunk[-4:], "little")
+    if profile == "tilepack":
+        return reference.tilepack_decode(chunk[:-4])
+    raw = numcodecs.zstd.decompress(chunk[:-4])
+    return np.frombuffer(raw, np.dtype(array["dtype"]).newbyteorder("<")).reshape(array["shape"][-2:])
+
+
+def test_a_reader_written_from_the_specification_agrees(store_path):
+    with open_store(store_path) as store:
+        for number in range(len(store)):
+            image, mask = plain_read(store_path, number)
+            assert image.dtype == store.image(number).dtype
+            np.testing.assert_array_equal(image, store.image(number))
+            assert (mask is None) == (store.mask(number) is None)
+            if mask is not None:
+                np.testing.assert_array_equal(mask, store.mask(number))
