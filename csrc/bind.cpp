@@ -129,34 +129,44 @@ uint32_t checksum(const py::buffer& data, bool portable) {
     return portable ? crc32c_portable(bytes.data(), bytes.size()) : crc32c(bytes.data(), bytes.size());
 }
 
+bool is_plain(const py::array& array) {
+    constexpr int needed = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    return (array.flags() & needed) == needed;
+}
+
+Output output_of(py::array& out, const Column<float>& scale, const Column<float>& shift, bool channels_last) {
+    Output output{};
+    output.bfloat16 = py::isinstance<py::array_t<uint16_t>>(out);
+    output.channels_last = channels_last;
+    if (!output.bfloat16 && !py::isinstance<py::array_t<float>>(out)) {
+        throw py::type_error("out is float32, or uint16 for the bits of bfloat16");
+    }
+    if (!is_plain(out) || out.ndim() != 4) throw py::value_error("out is C-contiguous and four-dimensional");
+    const py::ssize_t channels = out.shape(channels_last ? 3 : 1);
+    const py::ssize_t rows = out.shape(channels_last ? 1 : 2);
+    const py::ssize_t columns = out.shape(channels_last ? 2 : 3);
+    if ((channels != 1 && channels != most_planes) || scale.ndim() != 1 || shift.ndim() != 1 ||
+        scale.shape(0) != channels || shift.shape(0) != channels || rows < 1 || rows > largest_side || columns < 1 ||
+        columns > largest_side) {
+        throw py::value_error("out has 1 or 3 channels, each with a scale and a shift, and sides of 1 to 65535");
+    }
+    output.rows = static_cast<uint32_t>(rows);
+    output.columns = static_cast<uint32_t>(columns);
+    output.channels = static_cast<uint32_t>(channels);
+    output.pixels = out.mutable_data();  // throws if it is read-only
+    std::copy_n(scale.data(), channels, output.scale);
+    std::copy_n(shift.data(), channels, output.shift);
+    return output;
+}
+
 Column<int32_t> preprocess_batch(const Column<uint8_t>& slab, const py::array& records, py::array out,
                                  const Column<float>& scale, const Column<float>& shift, bool channels_last,
                                  unsigned threads) {
-    const bool bfloat16 = py::isinstance<py::array_t<uint16_t>>(out);
-    if (!bfloat16 && !py::isinstance<py::array_t<float>>(out)) {
-        throw py::type_error("out is float32, or uint16 for the bits of bfloat16");
-    }
     if (!records.dtype().equal(py::dtype::of<Record>())) throw py::type_error("records are of RECORD_DTYPE");
-    if (out.ndim() != 4 || (out.flags() & py::array::c_style) == 0 || records.ndim() != 1 ||
-        (records.flags() & py::array::c_style) == 0 || slab.ndim() != 1 || out.shape(0) != records.shape(0)) {
-        throw py::value_error("slab, records and out are C-contiguous; out is four-dimensional, one image a record");
+    const Output output = output_of(out, scale, shift, channels_last);
+    if (!is_plain(records) || records.ndim() != 1 || slab.ndim() != 1 || out.shape(0) != records.shape(0)) {
+        throw py::value_error("slab and records are one-dimensional and contiguous, one record an image of out");
     }
-    const int channel_axis = channels_last ? 3 : 1;
-    const auto sides_fit = [&](int axis) { return out.shape(axis) >= 1 && out.shape(axis) <= largest_side; };
-    Output output{};
-    output.channels = static_cast<uint32_t>(out.shape(channel_axis));
-    if ((output.channels != 1 && output.channels != most_planes) || scale.ndim() != 1 || shift.ndim() != 1 ||
-        scale.shape(0) != out.shape(channel_axis) || shift.shape(0) != out.shape(channel_axis) ||
-        !sides_fit(channels_last ? 1 : 2) || !sides_fit(channels_last ? 2 : 3)) {
-        throw py::value_error("out has 1 or 3 channels, each with a scale and a shift, and sides of 1 to 65535");
-    }
-    output.rows = static_cast<uint32_t>(out.shape(channels_last ? 1 : 2));
-    output.columns = static_cast<uint32_t>(out.shape(channels_last ? 2 : 3));
-    output.pixels = out.mutable_data();  // throws if it is read-only
-    output.bfloat16 = bfloat16;
-    output.channels_last = channels_last;
-    std::copy_n(scale.data(), output.channels, output.scale);
-    std::copy_n(shift.data(), output.channels, output.shift);
     const auto count = static_cast<size_t>(records.shape(0));
     const auto slab_bytes = static_cast<uint64_t>(slab.nbytes());
     const uint8_t* bytes = slab.data();

@@ -1,9 +1,10 @@
-"""What every test may ask for: real images, where they are at hand."""
+"""What every test may ask for: real images, where they are at hand. At the end, the measured tolerances."""
 
 import os
 from pathlib import Path
 
 import pytest
+import tolerances
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,9 @@ def real_data() -> Path:
     if not (folder / "dicom.zip").is_file():
         pytest.skip(f"real images are not at hand ({folder.name}); set PYRAD_DATA to their folder")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured beside each tolerance, so that a bound is never looser than anyone knows."""
+    for line in tolerances.report():
+        terminalreporter.write_line(line)

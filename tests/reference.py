@@ -1,8 +1,12 @@
-"""The NumPy oracle: what the compiled core must do, slowly and plainly, from the text of docs/format.md.
+"""The NumPy oracle: what the compiled core must do, slowly and plainly, from the text of the specifications.
+
+The codec follows docs/format.md, the windows DICOM PS3.3, the resize the definition of its filter.
 
 Imports nothing from pyrad: it would be no oracle if it shared code with what it checks.
 """
 
+import math
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -123,3 +127,81 @@ def _align16(size: int) -> int:
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(_align16(len(data)) - len(data))
+
+
+# --- preprocess: one image, float64, from the formulas -------------------------------------------
+
+
+def windowed(
+    stored: np.ndarray,
+    *,
+    slope: float,
+    intercept: float,
+    center: float,
+    width: float,
+    function: str,
+    padding: tuple[int, int] | None = None,
+    invert: bool = False,
+) -> np.ndarray:
+    """Stored values -> y in [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3), MONOCHROME1 inverted, padding 0."""
+    x = stored.astype(np.float64) * slope + intercept
+    c, w = center, width
+    if function == "LINEAR" and w < 1:
+        function = "LINEAR_EXACT"  # LINEAR is defined for w >= 1
+    if function == "SIGMOID":
+        with np.errstate(over="ignore"):
+            y = 1 / (1 + np.exp(-4 * (x - c) / w))
+    elif function == "LINEAR_EXACT":
+        y = np.select([x <= c - w / 2, x > c + w / 2], [0.0, 1.0], (x - c) / w + 0.5)
+    elif w == 1:
+        y = np.where(x <= c - 0.5, 0.0, 1.0)
+    else:
+        half = (w - 1) / 2
+        y = np.select([x <= c - 0.5 - half, x > c - 0.5 + half], [0.0, 1.0], (x - (c - 0.5)) / (w - 1) + 0.5)
+    y = 1 - y if invert else y
+    return y if padding is None else np.where((stored >= padding[0]) & (stored <= padding[1]), 0.0, y)
+
+
+def resize_matrix(size: int, low: float, high: float, out: int) -> np.ndarray:
+    """(out, size) weights of a triangle filter: each output pixel's mean of the source pixels about it."""
+    scale = (high - low) / out
+    centers = low + (np.arange(out) + 0.5) * scale
+    distance = np.abs(np.arange(size) + 0.5 - centers[:, None]) / max(scale, 1.0)
+    weights = np.maximum(1 - distance, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized(image: np.ndarray, box: tuple[float, float, float, float], height: int, width: int) -> np.ndarray:
+    """Resize the box (x0, y0, x1, y1), in source pixels, of an image (rows, columns) to (height, width)."""
+    x0, y0, x1, y1 = box
+    rows, columns = image.shape
+    return resize_matrix(rows, y0, y1, height) @ image @ resize_matrix(columns, x0, x1, width).T
+
+
+def letterbox(
+    height: int, width: int, spacing_mm: tuple[float, float], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """x, y, width and height of the image in an output of ``size``, in exact rational arithmetic."""
+    tall, wide = height * Fraction(spacing_mm[0]), width * Fraction(spacing_mm[1])
+    scale = min(Fraction(size[0]) / tall, Fraction(size[1]) / wide)
+    filled_h, filled_w = (max(1, _half_up(side * scale)) for side in (tall, wide))
+    margin_y, margin_x = (
+        _half_up(Fraction(whole - part, 2)) for whole, part in zip(size, (filled_h, filled_w), strict=True)
+    )
+    return margin_x, margin_y, filled_w, filled_h
+
+
+def _half_up(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+def bfloat16_bits(values: np.ndarray) -> np.ndarray:
+    """Round float32 values to the nearest bfloat16, ties to even, by comparing with the neighbours."""
+    values = values.astype(np.float32)
+    below = (values.view(np.uint32) >> 16).astype(np.uint32)  # toward zero
+    above = below + 1
+    to_below, to_above = (
+        np.abs((bits << 16).view(np.float32).astype(np.float64) - values) for bits in (below, above)
+    )
+    pick_above = (to_above < to_below) | ((to_above == to_below) & (above % 2 == 0))
+    return np.where(pick_above, above, below).astype(np.uint16)

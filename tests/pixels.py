@@ -1,0 +1,152 @@
+"""A picture, its window and its geometry -> a record and a chunk for the core, and the oracle's answer."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import reference
+
+from pyrad import ops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image: ``pixels`` (rows, columns), or (3, rows, columns); what is None is the whole."""
+
+    pixels: np.ndarray
+    slope: float = 1.0
+    intercept: float = 0.0
+    center: float = 127.5
+    width: float = 255.0
+    function: str = "LINEAR_EXACT"
+    padding: tuple[int, int] | None = None
+    invert: bool = False
+    box: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1
+    target: tuple[int, int, int, int] | None = None  # x, y, width, height
+    flip_x: bool = False
+    flip_y: bool = False
+    changed: dict = field(default_factory=dict)  # fields of the record, to spoil it
+
+    @property
+    def planes(self) -> np.ndarray:
+        return self.pixels if self.pixels.ndim == 3 else self.pixels[None]
+
+    @property
+    def seen(self) -> tuple[float, float, float, float]:
+        rows, columns = self.pixels.shape[-2:]
+        return self.box or (0, 0, columns, rows)
+
+    def windowed(self) -> np.ndarray:
+        """Oracle's y of every stored value, (planes, rows, columns)."""
+        return reference.windowed(
+            self.planes,
+            slope=self.slope,
+            intercept=self.intercept,
+            center=self.center,
+            width=self.width,
+            function=self.function,
+            padding=self.padding,
+            invert=self.invert,
+        )
+
+    def expected(self, size: tuple[int, int]) -> np.ndarray:
+        """Oracle's y of every output pixel, (planes, *size)."""
+        x, y, width, height = self.target or (0, 0, size[1], size[0])
+        out = np.zeros((len(self.planes), *size))
+        for plane, image in zip(out, self.windowed(), strict=True):
+            part = reference.resized(image, self.seen, height, width)
+            part = part[:, ::-1] if self.flip_x else part
+            plane[y : y + height, x : x + width] = part[::-1] if self.flip_y else part
+        return out
+
+
+def batch(
+    cases: list[Case], size: tuple[int, int], *, tilepack: bool = False, crc: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a slab that holds the cases' chunks, and their records."""
+    chunks = [[_chunk(plane, tilepack=tilepack, crc=crc) for plane in case.planes] for case in cases]
+    offsets, total = ops.slab_layout([len(chunk) for planes in chunks for chunk in planes])
+    slab = np.full(total, 0xA5, np.uint8)
+    records = np.zeros(len(cases), ops.RECORD_DTYPE)
+    place = iter(offsets)
+    for case, record, planes in zip(cases, records, chunks, strict=True):
+        for plane, chunk in enumerate(planes):
+            offset = int(next(place))
+            slab[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            record["chunk_offset"][plane], record["chunk_size"][plane] = offset, len(chunk)
+        fields = {
+            "rows": case.pixels.shape[-2],
+            "columns": case.pixels.shape[-1],
+            "dtype": ops.dtype_code(case.pixels.dtype),
+            "planes": len(planes),
+            "codec": ops.Codec.TILEPACK if tilepack else ops.Codec.RAW,
+            "crc": crc,
+            "flip_x": case.flip_x,
+            "flip_y": case.flip_y,
+            **dict(zip(("x0", "y0", "x1", "y1"), case.seen, strict=True)),
+            **dict(
+                zip(
+                    ("dst_x", "dst_y", "dst_w", "dst_h"), case.target or (0, 0, size[1], size[0]), strict=True
+                )
+            ),
+            **window_of(case),
+            **case.changed,
+        }
+        for name, value in fields.items():
+            record[name] = value
+    return slab, records
+
+
+def window_of(case: Case) -> dict:
+    fields = ops.window_params(
+        case.slope,
+        case.intercept,
+        case.center,
+        case.width,
+        case.function,
+        padding=ops.NO_PADDING if case.padding is None else case.padding,
+        invert=case.invert,
+    )
+    return {name: values[0] for name, values in fields.items()}
+
+
+def render(
+    cases: list[Case],
+    size: tuple[int, int],
+    *,
+    mean: float | tuple[float, ...] = 0.0,
+    std: float | tuple[float, ...] = 1.0,
+    channels: int = 1,
+    channels_last: bool = False,
+    bfloat16: bool = False,
+    threads: int = 1,
+    tilepack: bool = False,
+    crc: bool = False,
+) -> tuple[np.ndarray, list[ops.Status]]:
+    """Run the core: (n, channels, *size), whatever the layout in memory, and the statuses."""
+    slab, records = batch(cases, size, tilepack=tilepack, crc=crc)
+    shape = (len(cases), *size, channels) if channels_last else (len(cases), channels, *size)
+    out = np.full(shape, 77, np.uint16 if bfloat16 else np.float32)  # stale memory, as a loader's is
+    statuses = ops.preprocess(
+        slab,
+        records,
+        out,
+        mean=np.atleast_1d(mean).tolist(),
+        std=np.atleast_1d(std).tolist(),
+        channels=channels,
+        channels_last=channels_last,
+        threads=threads,
+    )
+    return (out.transpose(0, 3, 1, 2) if channels_last else out), [ops.Status(s) for s in statuses]
+
+
+def rendered(cases: list[Case], size: tuple[int, int], **options) -> np.ndarray:
+    """The same where every image is sound."""
+    out, statuses = render(cases, size, **options)
+    assert statuses == [ops.Status.OK] * len(cases)
+    return out
+
+
+def _chunk(plane: np.ndarray, *, tilepack: bool, crc: bool) -> bytes:
+    pixels = np.ascontiguousarray(plane)
+    chunk = ops.tilepack_encode(pixels) if tilepack else pixels.tobytes()
+    return chunk + reference.crc32c(chunk).to_bytes(4, "little") if crc else chunk

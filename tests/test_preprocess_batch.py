@@ -1,0 +1,307 @@
+"""Batches: no bit depends on threads, codec, processor or layout, and damage stays with its image."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pixels import Case, batch, render, rendered
+from tolerances import assert_close, assert_same
+
+from pyrad import ops
+
+SIZE = (19, 23)
+COLOUR = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "channels": 3}
+
+
+def noise(shape, dtype, seed=0):
+    info = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+def mixed():
+    """A batch of many sizes, dtypes, windows and places."""
+    return [
+        Case(pixels=noise((31, 47), "uint8"), function="SIGMOID", flip_x=True),
+        Case(pixels=noise((1, 1), "int8"), center=0.0, width=1.0, function="LINEAR"),
+        Case(pixels=noise((300, 40), "int16"), center=10.0, width=900.0, box=(3.5, 7.25, 30.0, 290.5)),
+        Case(
+            pixels=noise((9, 130), "uint16"), slope=-0.5, center=-9000.0, width=20000.0, target=(2, 3, 20, 5)
+        ),
+        Case(pixels=noise((64, 64), "uint16"), padding=(100, 30000), invert=True, flip_y=True, width=60000.0),
+    ]
+
+
+# --- twins: bit for bit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("threads", [2, 5, 64])
+def test_threads_change_no_bit(threads, bfloat16):
+    cases = mixed() * 3
+    alone = rendered(cases, SIZE, bfloat16=bfloat16, threads=1, **COLOUR)
+    assert_same(rendered(cases, SIZE, bfloat16=bfloat16, threads=threads, **COLOUR), alone)
+
+
+def test_a_batch_is_its_images():
+    together = rendered(mixed(), SIZE, **COLOUR)
+    for image, case in zip(together, mixed(), strict=True):
+        assert_same(rendered([case], SIZE, **COLOUR)[0], image)
+        assert_close("whole: oracle", image[2] * 0.225 + 0.406, case.expected(SIZE)[0])
+
+
+@pytest.mark.parametrize("crc", [False, True])
+def test_the_codec_changes_no_bit(crc):
+    raw = rendered(mixed(), SIZE, **COLOUR)
+    assert_same(rendered(mixed(), SIZE, tilepack=True, crc=crc, **COLOUR), raw)
+    assert_same(rendered(mixed(), SIZE, tilepack=False, crc=crc, **COLOUR), raw)
+
+
+@pytest.fixture
+def portable():
+    """Switch the core between the code for this processor and the code for any."""
+    yield ops._C.use_portable
+    ops._C.use_portable(False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from(ops.FUNCTIONS),
+    st.booleans(),
+)
+def test_the_processor_changes_no_bit(shape, size, function, bfloat16):
+    case = Case(pixels=noise(shape, "uint16"), center=20000.0, width=33333.0, function=function)
+    outs = []
+    try:
+        for only in (False, True):
+            ops._C.use_portable(only)
+            outs.append(rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR))
+    finally:
+        ops._C.use_portable(False)
+    assert_same(*outs)
+
+
+def test_the_processor_changes_no_bit_of_a_mixed_batch(portable):
+    fast = rendered(mixed(), SIZE, **COLOUR)
+    portable(True)
+    assert_same(rendered(mixed(), SIZE, **COLOUR), fast)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_layout_changes_no_bit(channels, bfloat16):
+    options = {"mean": 0.4, "std": 0.3, "channels": channels, "bfloat16": bfloat16}
+    first = rendered(mixed(), SIZE, **options)
+    assert_same(rendered(mixed(), SIZE, channels_last=True, **options), first)
+
+
+def test_chunks_need_no_alignment():
+    case = mixed()[3]
+    slab, records = batch([case], SIZE)
+    moved = np.concatenate([np.zeros(3, np.uint8), slab])
+    outs = [np.empty((1, 1, *SIZE), np.float32) for _ in range(2)]
+    ops.preprocess(slab, records, outs[0], mean=[0], std=[1], channels=1)
+    records["chunk_offset"] += 3
+    ops.preprocess(moved, records, outs[1], mean=[0], std=[1], channels=1)
+    assert_same(outs[1], outs[0])
+
+
+# --- planes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tilepack", [False, True])
+def test_three_planes_become_three_channels(tilepack):
+    planes = noise((3, 20, 33), "uint8")
+    colour = Case(pixels=planes, box=(1.5, 2.0, 30.0, 20.0), flip_x=True)
+    out = rendered([colour], SIZE, tilepack=tilepack, crc=True, **COLOUR)[0]
+    for channel, (plane, mean, std) in enumerate(zip(planes, COLOUR["mean"], COLOUR["std"], strict=True)):
+        alone = rendered([replace(colour, pixels=plane)], SIZE, mean=mean, std=std)[0, 0]
+        assert_same(out[channel], alone)
+        assert_close("whole: oracle", alone * std + mean, colour.expected(SIZE)[channel])
+
+
+def test_planes_and_grey_share_a_batch():
+    grey, colour = Case(pixels=noise((8, 9), "uint8")), Case(pixels=noise((3, 8, 9), "uint8"))
+    out = rendered([grey, colour, grey], SIZE, **COLOUR)
+    assert_same(out[2], out[0])
+    assert_same(out[1], rendered([colour], SIZE, **COLOUR)[0])
+
+
+def test_planes_without_channels_are_refused():
+    _, statuses = render([Case(pixels=noise((3, 8, 9), "uint8"))], SIZE)
+    assert statuses == [ops.Status.RECORD]
+
+
+# --- damage: a status, zeros, and sound neighbours ---------------------------------------------
+
+IMPOSSIBLE = [
+    {"rows": 0},
+    {"rows": 65536},
+    {"columns": 0},
+    {"columns": 1 << 31},
+    {"dtype": 3},
+    {"dtype": 0},
+    {"planes": 0},
+    {"planes": 2},
+    {"codec": 2},
+    {"voi": 3},
+    {"x0": -0.001},
+    {"x0": 30.0, "x1": 30.0},
+    {"x1": 64.001},
+    {"x1": np.nan},
+    {"x0": np.nan},
+    {"y0": -1.0},
+    {"y1": 65.0},
+    {"y1": np.inf},
+    {"y0": np.nan},
+    {"dst_w": 0},
+    {"dst_h": 0},
+    {"dst_w": 24},
+    {"dst_h": 20},
+    {"dst_x": 1},
+    {"dst_y": 1},
+    {"dst_x": 0xFFFFFFFF},
+    {"dst_y": 0xFFFFFFFF, "dst_h": 1},
+    {"s_ref": 1 << 18},
+    {"s_ref": -(1 << 31)},
+    {"a": np.inf},
+    {"b": np.nan},
+]
+
+
+def damaged_between_good(changed, *, status, tilepack=True, **options):
+    good, other = (Case(pixels=noise((64, 64), "uint16", seed), width=60000.0) for seed in (1, 2))
+    bad = replace(good, changed=changed)
+    out, statuses = render([good, bad, other], SIZE, tilepack=tilepack, crc=True, threads=2, **options)
+    assert statuses == [ops.Status.OK, status, ops.Status.OK]
+    assert_same(out[[0, 2]], rendered([good, other], SIZE, **options))
+    assert not out[1].any()
+
+
+@pytest.mark.parametrize(
+    "changed", IMPOSSIBLE, ids=lambda changed: ",".join(f"{k}={v}" for k, v in changed.items())
+)
+def test_an_impossible_record(changed):
+    damaged_between_good(changed, status=ops.Status.RECORD, mean=0.5, std=0.25)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"chunk_offset": [1 << 63, 0, 0]}, ops.Status.BOUNDS),
+        ({"chunk_offset": [(1 << 64) - 1, 0, 0]}, ops.Status.BOUNDS),
+        ({"chunk_size": [(1 << 64) - 1, 0, 0]}, ops.Status.BOUNDS),
+        ({"chunk_size": [3, 0, 0]}, ops.Status.BOUNDS),
+        ({"chunk_size": [0, 0, 0]}, ops.Status.BOUNDS),
+        ({"chunk_size": [900, 0, 0]}, ops.Status.CHECKSUM),
+        ({"rows": 65535, "columns": 65535}, ops.Status.BOUNDS),
+        ({"rows": 128, "y1": 64.0}, ops.Status.GEOMETRY),
+        ({"dtype": 0x82}, ops.Status.GEOMETRY),
+        ({"codec": 0}, ops.Status.BOUNDS),
+    ],
+)
+def test_a_record_that_does_not_fit_its_chunk(changed, status):
+    damaged_between_good(changed, status=status)
+
+
+@pytest.mark.parametrize("changed", [{"rows": 63, "y1": 63.0}, {"dtype": 1}, {"crc": 0}, {"codec": 1}])
+def test_a_record_that_does_not_fit_its_raw_chunk(changed):
+    status = ops.Status.HEADER if "codec" in changed else ops.Status.BOUNDS
+    damaged_between_good(changed, status=status, tilepack=False)
+
+
+@pytest.mark.parametrize("tilepack", [False, True])
+def test_every_flipped_bit_is_a_checksum_error(tilepack):
+    case = Case(pixels=noise((5, 6), "uint16"))
+    slab, records = batch([case] * 2, SIZE, tilepack=tilepack, crc=True)
+    good = rendered([case], SIZE)[0]
+    begin, size = int(records["chunk_offset"][0, 0]), int(records["chunk_size"][0, 0])
+    out = np.empty((2, 1, *SIZE), np.float32)
+    for bit in range(0, 8 * size, 5):
+        slab[begin + bit // 8] ^= 1 << bit % 8
+        statuses = ops.preprocess(slab, records, out, mean=[0], std=[1], channels=1)
+        slab[begin + bit // 8] ^= 1 << bit % 8
+        assert statuses.tolist() == [ops.Status.CHECKSUM, ops.Status.OK]
+        assert not out[0].any()
+        assert_same(out[1], good)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_corrupt_chunk_without_a_checksum_stays_inside_its_image(data):
+    case = Case(pixels=noise((20, 17), "uint16"))
+    slab, records = batch([case] * 3, SIZE, tilepack=True)
+    begin, size = int(records["chunk_offset"][1, 0]), int(records["chunk_size"][1, 0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        slab[begin + data.draw(st.integers(0, size - 1))] = data.draw(st.integers(0, 255))
+    out = np.empty((3, 1, *SIZE), np.float32)
+    statuses = ops.preprocess(slab, records, out, mean=[0], std=[1], channels=1)
+    assert statuses[[0, 2]].tolist() == [ops.Status.OK] * 2
+    assert_same(out[[0, 2]], rendered([case] * 2, SIZE))
+    assert out[1].any() == (statuses[1] == ops.Status.OK)
+    assert out[1].min() >= 0
+    assert out[1].max() <= 1 + 1e-6
+
+
+def test_a_plane_that_is_corrupt_empties_the_whole_image():
+    colour = Case(pixels=noise((3, 8, 9), "uint8"))
+    slab, records = batch([colour], SIZE, tilepack=True, crc=True)
+    slab[int(records["chunk_offset"][0, 2]) + 20] ^= 1
+    out = np.full((1, 3, *SIZE), 77, np.float32)
+    statuses = ops.preprocess(slab, records, out, mean=[0.5], std=[1], channels=3)
+    assert statuses.tolist() == [ops.Status.CHECKSUM]
+    assert not out.any()
+
+
+# --- the door ----------------------------------------------------------------------------------
+
+
+def test_the_record_is_the_core_s():
+    assert ops._C.record_dtype() == ops.RECORD_DTYPE
+
+
+def test_no_images_are_no_work():
+    out, statuses = render([], SIZE)
+    assert (out.shape, statuses) == ((0, 1, *SIZE), [])
+
+
+GOOD = {"out": np.zeros((1, 1, 4, 5), np.float32), "mean": [0.0], "std": [1.0], "channels": 1}
+READ_ONLY = np.zeros((1, 1, 4, 5), np.float32)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"std": [0.0]},
+        {"std": [-1.0]},
+        {"mean": [np.nan]},
+        {"mean": [0.0, 0.0]},
+        {"channels": 3},
+        {"threads": 0},
+        {"out": np.zeros((1, 1, 4, 5), np.float64)},
+        {"out": np.zeros((2, 1, 4, 5), np.float32)},
+        {"out": np.zeros((1, 4, 5), np.float32)},
+        {"out": np.zeros((1, 1, 4, 0), np.float32)},
+        {"out": np.zeros((1, 1, 5, 4), np.float32).swapaxes(2, 3)},
+        {"out": np.zeros((1, 2, 4, 5), np.float32), "channels": 2},
+        {"out": READ_ONLY},
+        {"records": np.zeros(1, [("rows", "u4")])},
+        {"records": np.zeros((1, 1), ops.RECORD_DTYPE)},
+        {"slab": np.zeros(8, np.int16)},
+    ],
+)
+def test_arguments_that_cannot_be(wrong):
+    given = {"slab": np.zeros(64, np.uint8), "records": np.zeros(1, ops.RECORD_DTYPE), **GOOD, **wrong}
+    with pytest.raises((ValueError, TypeError)):
+        ops.preprocess(given.pop("slab"), given.pop("records"), given.pop("out"), **given)
+
+
+def test_bfloat16_of_the_oracle_rounds_ties_to_even():
+    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0xBF808000, 0x3F807FFF], np.uint32)
+    rounded = reference.bfloat16_bits(bits.view(np.float32))
+    assert rounded.tolist() == [0x3F80, 0x3F82, 0x3F81, 0xBF80, 0x3F80]
