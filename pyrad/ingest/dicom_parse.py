@@ -96,16 +96,18 @@ def looks_like_dataset(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom: what it warns of and logs may quote values of the header."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """Silence pydicom and the decoders: what they warn of and log may quote values of the header."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings(), config.disable_value_validation():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def parse(data: bytes) -> Parsed:
@@ -196,7 +198,7 @@ def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
     assert tag is not None, keyword  # noqa: S101 - our own misspelling
     if tag not in dataset:
         return "", b"", True
-    element: Any = dataset.get_item(tag)
+    element: Any = dataset.get_item(tag, keep_deferred=True)
     vr = element.VR or dictionary_VR(tag)
     if isinstance(element, RawDataElement):
         return vr, element.value or b"", element.is_little_endian
