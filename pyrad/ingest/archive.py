@@ -122,17 +122,18 @@ class FolderArchive:
             handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             raise Rejected("unreadable-file") from None
-        with open(handle, "rb", buffering=0) as file:
+        try:
             before = os.fstat(handle)
             if not stat.S_ISREG(before.st_mode):
                 raise Rejected("not-a-regular-file")
             if before.st_size > limit:
                 raise Rejected("file-too-large", detail=f"{before.st_size} bytes, limit {limit}")
-            try:
-                data = _read_all(file.read, before.st_size)
-            except OSError:
-                raise Rejected("unreadable-file") from None
+            data = _read_all(functools.partial(os.read, handle), before.st_size)
             after = os.fstat(handle)
+        except OSError:
+            raise Rejected("unreadable-file") from None
+        finally:
+            os.close(handle)
         if len(data) != before.st_size or (after.st_size, after.st_mtime_ns) != (
             before.st_size,
             before.st_mtime_ns,
@@ -221,14 +222,11 @@ def _entries(path: Path, version: tuple[int, int]) -> dict[str, zipfile.ZipInfo]
     return entries
 
 
-def _read_all(read: Callable[[int], bytes | None], size: int) -> bytes:
-    """Up to ``size`` bytes, or more if the file grew, which is noticed; a raw read may return less."""
-    first = read(size) or b""
-    if len(first) == size:
-        return first + (read(1) or b"")
-    pieces = [first]
-    while piece := read(min(size + 1, 1 << 20)):
+def _read_all(read: Callable[[int], bytes], size: int) -> bytes:
+    """Up to ``size`` bytes and one more, by which a file that grew is noticed."""
+    pieces: list[bytes] = []
+    missing = size + 1
+    while missing and (piece := read(min(missing, 1 << 30))):
         pieces.append(piece)
-        if sum(map(len, pieces)) > size:
-            break
-    return b"".join(pieces)
+        missing -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
