@@ -3,6 +3,7 @@
     PyradError                      1   anything else: a full disk, our own bugs
     |- MissingDependencyError       1   an optional package is missing; says the command that installs it
     |- StoreBusyError               1   another process is writing this store
+    |- StoppedError           130, 143  stopped by Ctrl-C or SIGTERM at a point from which it can go on
     |- UsageError                   2   an option, column, path or label that cannot be what was meant
     |  `- NotAStoreError            2   the path is no pyrad store
     |- QuarantineBudgetError        4   too many inputs were quarantined; nothing was committed
@@ -29,6 +30,14 @@ class MissingDependencyError(PyradError):
 
 class StoreBusyError(PyradError):
     """Another process holds the store's writer lock."""
+
+
+class StoppedError(PyradError):
+    """A signal came, and the work so far is saved; ``exit_code`` is 128 and the signal's number."""
+
+    def __init__(self, message: str, *, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 class UsageError(PyradError):

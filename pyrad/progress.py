@@ -75,7 +75,8 @@ class Reporter:
         if self.mode == "json":
             self._line(self._err, {"event": "say", "text": text})
         elif self.mode != "silent":
-            print(text, file=self._err, flush=True)
+            clear = "\r\x1b[2K" if self.mode == "terminal" else ""  # a stage's bar may stand in this line
+            print(f"{clear}{text}", file=self._err, flush=True)
 
     def result(self, record: Mapping[str, Any], text: str) -> None:
         """Give the command's result: ``record`` to a machine, ``text`` to a person, on stdout."""
