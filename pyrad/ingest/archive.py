@@ -217,13 +217,13 @@ def _entries(path: Path, version: tuple[int, int]) -> dict[str, zipfile.ZipInfo]
         entries["/".join(parts)] = info
     if packed > version[0] or inflated > MAX_TOTAL_BYTES:
         raise UnsafeArchiveError(
-            f"the entries of {path.name} overlap or inflate to {inflated} bytes; unpack and inspect it by hand"
+            f"the entries of {path.name} overlap or inflate to {inflated} bytes; inspect it by hand"
         )
     return entries
 
 
 def _read_all(read: Callable[[int], bytes], size: int) -> bytes:
-    """Up to ``size`` bytes and one more, by which a file that grew is noticed."""
+    """Up to ``size`` bytes, and one more by which a file that grew is noticed."""
     pieces: list[bytes] = []
     missing = size + 1
     while missing and (piece := read(min(missing, 1 << 30))):

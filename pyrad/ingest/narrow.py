@@ -21,9 +21,10 @@ def narrow_type(frames: Iterable[NDArray[Any]]) -> StoredType:
     """
     low, high = np.inf, -np.inf
     for values in frames:
-        low, high = min(low, values.min()), max(high, values.max())
-        # the comparisons are False for NaN
+        low, high = min(low, values.min().item()), max(high, values.max().item())
         fits = low >= -(1 << 15) and high < (1 << 15 if low < 0 else 1 << 16)
-        if not fits or (values.dtype.kind == "f" and (values != np.rint(values)).any()):
+        if not fits or (
+            values.dtype.kind == "f" and (values != np.rint(values)).any()
+        ):  # NaN is unlike itself
             raise Rejected("not-exact-in-16-bits")
     return "int16" if low < 0 else "uint16"
