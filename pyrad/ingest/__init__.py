@@ -1,8 +1,13 @@
 """archive -> plan -> store: every file ends as stored, skipped or quarantined, and the ledger says why.
 
 archive   a folder or a zip -> relative paths and a safe opener of bytes
-dicom     a DICOM file -> headers -> stored values of a frame
-raster    a PNG, JPEG, TIFF or NPY file -> the same
+files     bytes of one file -> its kind, by content -> sources -> pixels: the one door to every format
+dicom_*   a DICOM file: parse -> format -> header and groups (sources); frames -> codecs -> pixels
+raster    a PNG, JPEG, TIFF, BMP, GIF or WebP file -> the same; npy: an array
+narrow    pixels wider than 16 bits -> the 16-bit type that holds them exactly
+color     three samples a pixel -> luma, or planes
+policy    what an ingest was told -> which images it stores; limits
+vocabulary  text of a header -> a word of an allow-list, or nothing
 reasons   why a file was skipped or quarantined: one table of codes
 scan      relative paths -> headers, in a pool of processes
 table     a label table -> what its rows say of each file
