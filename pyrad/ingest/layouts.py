@@ -17,8 +17,7 @@ from pyrad.errors import UsageError
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.split import parse_split
 from pyrad.ingest.table import Row, Table, merge_rows, parse_roles, read_table, row_list
-from pyrad.records import Source, Split
-from pyrad.store.tables import SAMPLES_SCHEMA
+from pyrad.records import Sample, Source, Split
 
 FileId = tuple[int, str]  # which archive, path in it
 
@@ -69,7 +68,7 @@ def select(listings: Sequence[Listing], options: IngestOptions) -> Selection:
     matches a file.
     """
     roles = parse_roles(options.columns)
-    clash = [column for column in options.keep_columns if column in SAMPLES_SCHEMA.names]
+    clash = [column for column in options.keep_columns if column in Sample.__dataclass_fields__]
     if clash:
         raise UsageError(
             f"--keep-columns {', '.join(clash)}: the samples table has columns of that name; rename them in "

@@ -66,8 +66,9 @@ def assign_splits(
     ``strata`` maps each new group to its stratum; ``rank`` orders the groups of one stratum (a keyed hash);
     ``committed`` are the splits of groups that a store has already, which count towards the ratios.
 
-    In every stratum the count of a split differs from its share by at most 1; where there are at least as
-    many groups as splits with a ratio above 0, each of those splits gets one, which may cost one more.
+    In every stratum, and in all together, the count of a split differs from its share by at most 1. Where
+    there are at least as many groups as splits with a ratio above 0, each of those gets one: the largest
+    split gives.
     """
     shares = [ratio / sum(ratios) for ratio in ratios]
     counts = [0, 0, 0]

@@ -1,0 +1,223 @@
+"""Ingests that are killed, stopped or lose a worker: the same command again gives the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from archives import ingest, pixels, png, tree
+
+from pyrad.errors import PyradError, StoreBusyError
+from pyrad.ingest.pool import Workers, count_done, shared
+from pyrad.progress import Reporter
+from pyrad.store.writer import StoreWriter
+
+SIZES = 12  # each is a bucket, so a shard, so a place to be killed at
+
+_RUN = """
+import sys
+from pathlib import Path
+from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.run import run
+if __name__ == "__main__":
+    source, store, private = map(Path, sys.argv[1:])
+    run(IngestOptions(src=(source,), store=store, private=private, workers=2))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def many_sizes(folder):
+    """Images of many sizes in two classes."""
+    for n in range(SIZES):
+        for label in ("a", "b"):
+            png(folder / label / f"{n}.png", pixels(2 * n + (label == "b"), rows=16 + n, columns=16))
+    return folder
+
+
+def start(tmp_path, store) -> subprocess.Popen:
+    """An ingest of ``tmp_path / "archive"`` in a process of its own."""
+    script = tmp_path / "ingest.py"
+    script.write_text(_RUN)
+    words = [sys.executable, str(script), str(tmp_path / "archive"), str(store), str(tmp_path / "private")]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def finished_shards(store) -> int:
+    """Shards that are done in the working folder."""
+    return len(list(store.with_name(store.name + ".partial").glob("*/shards/*.json")))
+
+
+def until(condition, seconds=60):
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def group_members(group) -> list[int]:
+    """Processes that are alive in a process group."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, members_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(members_group) == group and state != "Z":
+            members.append(int(stat.parent.name))
+    return members
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The bytes of a store that nothing befell."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYRAD_SECRET", "of the tests")
+        ingest(folder / "s.zarr", many_sizes(folder / "archive"))
+    return tree(folder / "s.zarr")
+
+
+@pytest.mark.parametrize("shards", [0, 3, SIZES - 2])
+def test_killed_and_run_again_is_as_never_killed(tmp_path, undisturbed, shards):
+    many_sizes(tmp_path / "archive")
+    killed = tmp_path / "killed.zarr"
+    with start(tmp_path, killed) as process:
+        working = killed.with_name("killed.zarr.partial")
+        until(lambda: finished_shards(killed) >= shards and (shards or working.exists()))
+        process.send_signal(signal.SIGKILL)
+    committed = (killed / "zarr.json").exists()  # on a busy machine the kill may come too late
+    until(lambda: not group_members(process.pid))  # the workers follow their parent
+    done = finished_shards(killed)
+    summary = ingest(killed, tmp_path / "archive", workers=2)
+    assert summary.images == (0 if committed else 2 * SIZES)
+    assert committed or done >= shards
+    assert tree(killed) == undisturbed
+    assert not working.exists()
+
+
+def test_what_is_finished_is_not_done_again(tmp_path, monkeypatch):
+    many_sizes(tmp_path / "archive")
+    store, times = tmp_path / "s.zarr", []
+
+    class Interrupted(Exception):  # noqa: N818 - stands for a signal
+        pass
+
+    def interrupt(*_, **__):
+        times.extend(
+            f.stat().st_mtime_ns for f in sorted(store.with_name("s.zarr.partial").glob("*/tree/**/c/*/0/0"))
+        )
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "commit", interrupt)
+        with pytest.raises(Interrupted):
+            ingest(store, tmp_path / "archive")
+    ingest(store, tmp_path / "archive")
+    assert len(times) == SIZES
+    assert [f.stat().st_mtime_ns for f in sorted(store.glob("parts/*/images/*/c/*/0/0"))] == times
+
+
+def test_a_stopped_ingest_ends_its_workers(tmp_path):
+    many_sizes(tmp_path / "archive")
+    store = tmp_path / "s.zarr"
+    with start(tmp_path, store) as process:
+        until(lambda: finished_shards(store) >= 1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+    until(lambda: not group_members(process.pid))
+    assert ingest(store, tmp_path / "archive").images == 2 * SIZES
+
+
+def test_two_ingests_at_once(tmp_path):
+    png(tmp_path / "a/x/1.png", pixels(1))
+    ingest(tmp_path / "s.zarr", tmp_path / "a")
+    before = tree(tmp_path / "s.zarr")
+    with (
+        StoreWriter.open(tmp_path / "t.zarr", codec=None, key_check="0" * 16, file_salt="0" * 32),
+        pytest.raises(StoreBusyError),
+    ):
+        ingest(tmp_path / "t.zarr", tmp_path / "a")
+    assert tree(tmp_path / "s.zarr") == before
+    assert ingest(tmp_path / "t.zarr", tmp_path / "a").images == 1
+
+
+# ---- workers: what follows runs in spawned processes, which import this module
+
+
+def die_once(task):
+    """End the process at its first call ever."""
+    marker, number = task
+    count_done()
+    if number == 5 and not marker.exists():
+        marker.write_text("died")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def always_die(_task):
+    """End the process."""
+    os._exit(9)
+
+
+def what_is_there(_task):
+    """What a worker sees."""
+    return (
+        os.environ.get("PYRAD_SECRET"),
+        shared(),
+        signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+    )
+
+
+def fail(_task):
+    """Raise in a worker."""
+    raise PyradError("as it should")
+
+
+def test_a_worker_that_dies_costs_one_retry(tmp_path):
+    tasks = [(tmp_path / "marker", number) for number in range(12)]
+    with Workers(2, None) as workers, Reporter().stage("test", 12, "tasks") as stage:
+        assert dict(workers.run(die_once, tasks, stage)) == {n: n * n for n in range(12)}
+    assert (tmp_path / "marker").exists()
+
+
+def test_workers_that_keep_dying_end_the_run():
+    with (
+        pytest.raises(PyradError, match="died 2 times in test with 3 tasks left"),
+        Workers(1, None) as workers,
+        Reporter().stage("test", 3, "tasks") as stage,
+    ):
+        list(workers.run(always_die, [0, 1, 2], stage))
+
+
+def test_an_exception_of_a_task_comes_through():
+    with (
+        pytest.raises(PyradError, match="as it should"),
+        Workers(1, None) as workers,
+        Reporter().stage("test", 1, "tasks") as stage,
+    ):
+        list(workers.run(fail, [0], stage))
+
+
+def test_workers_do_not_see_the_secret_and_do_not_hear_ctrl_c():
+    with Workers(1, "share") as workers, Reporter().stage("test", 1, "tasks") as stage:
+        ((_, seen),) = workers.run(what_is_there, [0], stage)
+    assert seen == (None, "share", True)
+    assert "PYRAD_SECRET" in os.environ
+
+
+def test_progress_is_counted_within_tasks(tmp_path):
+    with Workers(1, None) as workers, Reporter().stage("test", 12, "tasks") as stage:
+        list(workers.run(die_once, [(tmp_path / "marker", number) for number in (1, 2, 3)], stage))
+    assert stage.done == 3
