@@ -141,10 +141,10 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatAr
 
 def one_hot(labels: ArrayLike, n_classes: int) -> IntArray:
     """(N,) class indices -> (N, K) zeros and ones; an (N, K) table passes as it is."""
-    array = np.asarray(labels)
+    array: NDArray[Any] = np.asarray(labels)
     if array.ndim == 2:
-        return array.astype(np.int64)
-    return (array[:, None] == np.arange(n_classes)).astype(np.int64)
+        return np.asarray(array, np.int64)
+    return np.asarray(array[:, None] == np.arange(n_classes), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

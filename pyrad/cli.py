@@ -1,0 +1,212 @@
+"""The command line: words -> a stage's options -> the stage -> an exit code.
+
+Exit codes: 0 good; 1 anything else; 2 usage; 3 finished with some inputs quarantined; 4 quarantine budget
+exceeded; 5 a store or checkpoint is damaged; 6 refused for safety; 130 and 143 stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Never
+
+from pyrad import __version__
+from pyrad.config import Parser, add_flags, resolve
+from pyrad.errors import PyradError, UsageError
+from pyrad.progress import Mode, Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One verb: where its options and its function live, loaded only when it is called."""
+
+    options: str  # module:class
+    run: str  # module:function(options, reporter) -> None or an object that may have .exit_code
+    summary: str
+    example: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """The options of the commands that look at one store."""
+
+    store: Path = field(metadata={"help": "the store, a folder NAME.zarr", "positional": True})
+
+
+# In the order in which the data meets them.
+COMMANDS = {
+    "phantom": Command(
+        options="pyrad.phantom:PhantomOptions",
+        run="pyrad.phantom:write",
+        summary="write a synthetic DICOM archive to try everything on",
+        example="pyrad phantom archive --patients 40 --seed 1",
+    ),
+    "ingest": Command(
+        options="pyrad.ingest.options:IngestOptions",
+        run="pyrad.ingest.run:run",
+        summary="turn archives of DICOM, PNG, JPEG or NPY into a store",
+        example="pyrad ingest /archive/2024 --store chest.zarr",
+    ),
+    "info": Command(
+        options="pyrad.cli:StoreOptions",
+        run="pyrad.cli:_info",
+        summary="say what a store holds",
+        example="pyrad info chest.zarr",
+    ),
+    "verify": Command(
+        options="pyrad.cli:StoreOptions",
+        run="pyrad.cli:_verify",
+        summary="check every byte of a store against its manifest",
+        example="pyrad verify chest.zarr",
+    ),
+    "train": Command(
+        options="pyrad.train.options:TrainOptions",
+        run="pyrad.train.loop:train",
+        summary="train a network on a store",
+        example="pyrad train --store chest.zarr --model resnet50 --out runs/first --size 64 --epochs 3",
+    ),
+    "evaluate": Command(
+        options="pyrad.eval.classify:EvaluateOptions",
+        run="pyrad.eval.classify:evaluate",
+        summary="evaluate a trained run on its store's test split",
+        example="pyrad evaluate --run runs/first",
+    ),
+    "report": Command(
+        options="pyrad.eval.report:ReportOptions",
+        run="pyrad.eval.report:write_report",
+        summary="write a run's report, one self-contained HTML file",
+        example="pyrad report runs/first",
+    ),
+}
+
+_SHARED_FLAGS = ("config", "json")
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: it unwinds like Ctrl-C, so that children end and files close."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one return for each way to end
+    """Run one command; returns the exit code. A user sees one line of error, never a traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words else ""
+    try:
+        with _sigterm_as_exception():
+            return _run(name, words[1:])
+    except PyradError as error:
+        return _complain(name, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain(name, "stopped; the same command resumes", 130)
+    except _Terminated:
+        return _complain(name, "terminated; the same command resumes", 143)
+    except BrokenPipeError:
+        # The reader of our output has gone (`pyrad info | head`): nothing is left to say, or to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _complain(name, f"the system refused: {error.strerror} (errno {error.errno})", 1)
+    except Exception as error:
+        if os.environ.get("PYRAD_TRACEBACK"):
+            raise
+        # The exception's own text may hold what a file said: only its type and place are safe to print.
+        last = error.__traceback__
+        while last and last.tb_next:
+            last = last.tb_next
+        place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
+        text = (
+            f"internal error {type(error).__name__} at {place}: a bug; PYRAD_TRACEBACK=1 shows the traceback"
+        )
+        return _complain(name, text, 1)
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    if name in ("", "-h", "--help", "help"):
+        print(_overview())  # noqa: T201 - help goes to stdout
+        return 0 if name else 2
+    if name in ("-V", "--version"):
+        print(f"pyrad {__version__}")  # noqa: T201 - likewise
+        return 0
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}; commands: {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    options_class = _load(command.options)
+    parser = Parser(
+        prog=f"pyrad {name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"example: {command.example}",
+    )
+    add_flags(parser, options_class)
+    parser.add_argument("--config", type=Path, help=f"TOML file whose table [{name}] holds these options")
+    parser.add_argument("--json", action="store_true", help="progress and result as JSON lines")
+    try:
+        flags = vars(parser.parse_args(words))
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    shared = {key: flags.pop(key) for key in _SHARED_FLAGS}
+    options = resolve(options_class, flags, shared["config"], name)
+    mode: Mode = "json" if shared["json"] else "terminal" if sys.stderr.isatty() else "log"
+    outcome = _load(command.run)(options, Reporter(mode))
+    return int(getattr(outcome, "exit_code", 0))
+
+
+def _info(options: StoreOptions, reporter: Reporter) -> None:
+    from pyrad.store.info import info, info_text
+
+    facts = info(options.store)
+    reporter.result(facts, info_text(facts))
+
+
+def _verify(options: StoreOptions, reporter: Reporter) -> None:
+    from pyrad.store.verify import verify
+
+    counts = verify(options.store, reporter=reporter)
+    text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    reporter.result(counts, f"{options.store.name} is whole: {text}")
+
+
+def _overview() -> str:
+    lines = [
+        "pyrad: archive -> store -> batch -> model -> evaluation",
+        "",
+        "usage: pyrad COMMAND [options]; pyrad COMMAND --help explains one",
+        "",
+        *(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()),
+        "",
+        "the whole way:",
+        *(f"  {command.example}" for command in COMMANDS.values()),
+    ]
+    return "\n".join(lines)
+
+
+def _load(place: str) -> Any:
+    module, attribute = place.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _complain(name: str, text: str, exit_code: int) -> int:
+    print(f"pyrad{' ' + name if name in COMMANDS else ''}: {text}", file=sys.stderr)  # noqa: T201
+    return exit_code
+
+
+class _sigterm_as_exception:  # noqa: N801 - reads as a statement
+    """Turn SIGTERM into ``_Terminated`` in the main thread; restore the former handler after."""
+
+    def __enter__(self) -> None:
+        def handler(_number: int, _frame: FrameType | None) -> Never:
+            raise _Terminated
+
+        self._former = None
+        try:
+            self._former = signal.signal(signal.SIGTERM, handler)
+        except ValueError:  # not the main thread: the host program's business
+            return
+
+    def __exit__(self, *_: object) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
