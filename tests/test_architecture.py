@@ -1,0 +1,80 @@
+"""The tree keeps its promises: layers, one home per heavy dependency, cheap imports, whole table of contents."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pyrad"
+
+# A heavy dependency and the only places that may import it.
+HOMES = {
+    "zarr": ("store/",),
+    "numcodecs": ("store/", "loader/fetch.py"),
+    "pydicom": ("ingest/dicom", "phantom/"),
+    "PIL": ("ingest/raster.py", "ingest/", "phantom/", "eval/"),
+    "matplotlib": ("eval/",),
+    "torch": ("loader/", "models/", "train/", "eval/", "records.py"),
+    "pyrad._C": ("ops.py",),
+}
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_heavy_dependency_has_one_home(package):
+    imports = re.compile(rf"^\s*(?:import|from) {re.escape(package)}\b", re.MULTILINE)
+    strays = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        if imports.search(path.read_text())
+        and not path.relative_to(PACKAGE).as_posix().startswith(HOMES[package])
+    ]
+    assert strays == []
+    assert any(imports.search(path.read_text()) for path in modules()) or package == "pyrad._C"
+
+
+def test_every_module_says_what_it_turns_into_what():
+    silent = [path.name for path in modules() if not path.read_text().lstrip().startswith('"""')]
+    assert silent == []
+
+
+def test_no_file_is_two_ideas():
+    sources = [*modules(), *(ROOT / "csrc").glob("*.*")]
+    long = {path.name: n for path in sources if (n := len(path.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+@pytest.mark.parametrize("module", ["pyrad", "pyrad.cli", "pyrad.metrics", "pyrad.ops", "pyrad.store.reader"])
+def test_importing_the_light_half_loads_no_torch_zarr_or_pydicom(module):
+    code = f"import sys, {module}; print(*sorted({{'torch', 'zarr', 'pydicom', 'ray'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+def test_layers_hold():
+    ran = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_readme_prints_the_tree_as_it_is():
+    readme = (ROOT / "README.md").read_text()
+    packages = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    missing = [name for name in packages if f"{name}/" not in readme]
+    assert missing == []
+
+
+def test_version_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    stated = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())
+    assert stated is not None
+    assert stated[1] == project["version"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
