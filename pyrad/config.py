@@ -73,7 +73,8 @@ def resolve(
         field.name: field
         for field in dataclasses.fields(options)  # type: ignore[arg-type]
     }
-    values = {**_from_toml(config, table, options, fields), **flags}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+    values = {**_from_toml(config, table, options, fields), **given}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:

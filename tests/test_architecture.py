@@ -1,4 +1,4 @@
-"""The tree keeps its promises: layers, one home per heavy dependency, cheap imports, whole table of contents."""
+"""The tree keeps its promises: layers, one home per heavy dependency, cheap imports, a true README."""
 
 import re
 import subprocess
