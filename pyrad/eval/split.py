@@ -18,7 +18,7 @@ def describe_split(store: Store) -> dict[str, Any]:
     """Return the ratios asked for, images and patients of each split, and the fingerprint of the division.
 
     The fingerprint is the SHA-256 of the sorted lines ``group<TAB>split``, one a pair, each ended by a
-    newline: two stores with the same one, made with the same secret, have the same patients on the same sides.
+    newline: stores that share it and the secret have the same patients on the same sides.
     """
     groups, splits = _columns(store)
     pairs = sorted(set(zip(groups.tolist(), splits.tolist(), strict=True)))
@@ -48,8 +48,8 @@ def refuse_leaks(store: Store, split: str, trained_on: Store | None = None) -> N
         if shared.size:
             raise RefusedError(
                 f"{shared.size} of the {tested.size} patients of split {split!r} of {store.path.name} are "
-                f"also in the training split of {source.path.name}: an evaluation on them would flatter. Divide "
-                "by patient: ingest again with --group-by patient, or without the layout's own split"
+                f"also in the training split of {source.path.name}: an evaluation on them would flatter. "
+                "Divide by patient: ingest again with --group-by patient, or without the layout's own split"
             )
 
 

@@ -106,8 +106,8 @@ def as_text(values: Mapping[str, Any]) -> str:
         for name, value, by_patient, by_image in headlines(values)
     ]
     title = (
-        f"{values['model']} on split {values['split']} of {values['store_name']}: {counts['images']:,} images "
-        f"of {counts['patients']:,} patients, {len(values['classes'])} classes"
+        f"{values['model']} on split {values['split']} of {values['store_name']}: "
+        f"{counts['images']:,} images of {counts['patients']:,} patients, {len(values['classes'])} classes"
     )
     return "\n".join(
         [
