@@ -24,7 +24,7 @@ LABELS = (*LESIONS, NORMAL)
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-_FAINT_SHARE = 0.15  # of lesions that can hardly be seen
+_FAINT_SHARE = 0.12  # of lesions that can hardly be seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +43,17 @@ class Lesion:
 def draw_lesion(label: str, patient: Generator, image: Generator) -> Lesion:
     """Draw a lesion: where it lies and its size belong to the ``patient``, how it shows to the ``image``.
 
-    Its diameter is 15 % to 35 % of the image's width.
+    Its diameter is 19 % to 35 % of the image's width.
     """
     faint = image.random() < _FAINT_SHARE
     return Lesion(
         label=label,
         site=patient.random(),
         place=(patient.uniform(-1, 1), patient.uniform(-1, 1)),
-        radius=patient.uniform(0.22, 0.35) * image.uniform(0.75, 1.0),
+        radius=patient.uniform(0.25, 0.35) * image.uniform(0.75, 1.0),
         aspect=patient.uniform(0.8, 1.25),
         tilt=image.uniform(-0.4, 0.4),
-        contrast=image.uniform(0.0, 0.1) if faint else image.uniform(0.2, 0.45),
+        contrast=image.uniform(0.0, 0.1) if faint else image.uniform(0.25, 0.5),
     )
 
 
