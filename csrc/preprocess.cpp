@@ -109,36 +109,45 @@ inline void windowed_row(const Record& r, Plane& plane, uint32_t y, uint32_t beg
 }
 
 // One image of the output.
-template <class Sample>
 struct Image {
     const Output& output;
-    Sample* pixels;
+    void* pixels;
+
+    // Calls body(first, step): the channel's samples, of the output's type, are first[0], first[step] and so on.
+    template <class Body>
+    inline void visit(uint32_t channel, const Body& body) const {
+        const size_t step = output.channels_last ? output.channels : 1;
+        const size_t first = output.channels_last ? channel : channel * area();
+        if (output.bfloat16) {
+            body(static_cast<uint16_t*>(pixels) + first, step);
+        } else {
+            body(static_cast<float*>(pixels) + first, step);
+        }
+    }
 
     size_t area() const { return size_t{output.rows} * output.columns; }
+    size_t bytes() const { return output.channels * area() * (output.bfloat16 ? sizeof(uint16_t) : sizeof(float)); }
 
     inline void store(const float* y, uint32_t width, uint32_t at_y, uint32_t at_x, uint32_t channel) const {
-        const size_t step = output.channels_last ? output.channels : 1;
-        const size_t base = output.channels_last ? channel : channel * area();
-        store_row(y, width, output.scale[channel], output.shift[channel],
-                  pixels + base + (size_t{at_y} * output.columns + at_x) * step, step);
+        visit(channel, [&](auto* first, size_t step) {
+            auto* out = first + (size_t{at_y} * output.columns + at_x) * step;
+            store_row(y, width, output.scale[channel], output.shift[channel], out, step);
+        });
     }
 
     // What y = 0 looks like, where a letterbox shows it.
-    inline void fill_background() const {
-        const float zero = 0.0f;
-        for (uint32_t channel = 0; channel < output.channels; ++channel) {
-            const Sample background = as_sample(fmaf(zero, output.scale[channel], output.shift[channel]), Sample{});
-            const size_t step = output.channels_last ? output.channels : 1;
-            Sample* at = pixels + (output.channels_last ? channel : channel * area());
-            for (size_t i = 0; i < area(); ++i) at[i * step] = background;
-        }
+    inline void fill_background(uint32_t channel) const {
+        visit(channel, [&](auto* first, size_t step) {
+            const float background = fmaf(0.0f, output.scale[channel], output.shift[channel]);
+            const auto sample = as_sample(background, *first);
+            for (size_t i = 0; i < area(); ++i) first[i * step] = sample;
+        });
     }
 };
 
 // One opened plane into channels `channel` to `end_channel`, all equal but for the normalisation.
-template <class Sample>
-inline void render_plane(const Record& r, Plane& plane, const Image<Sample>& image, uint32_t channel,
-                         uint32_t end_channel, Scratch& scratch) {
+inline void render_plane(const Record& r, Plane& plane, const Image& image, uint32_t channel, uint32_t end_channel,
+                         Scratch& scratch) {
     const WindowParams window = {r.s_ref,   r.a,       r.b, r.invert != 0 ? -1.0f : 1.0f, r.invert != 0 ? 1.0f : 0.0f,
                                  r.pad_low, r.pad_high};
     const TapTable& across = scratch.x;
@@ -172,32 +181,20 @@ inline void render_plane(const Record& r, Plane& plane, const Image<Sample>& ima
     }
 }
 
-template <class Sample>
-inline Status render(const uint8_t* slab, const Record& r, const Image<Sample>& image, Scratch& scratch) {
+inline Status render(const uint8_t* slab, const Record& r, const Image& image, Scratch& scratch) {
     scratch.y.build(axis_y(r), false);  // a vertical flip is the order in which rows are stored
     scratch.x.build(axis_x(r), r.flip_x != 0);
-    if (r.dst_w != image.output.columns || r.dst_h != image.output.rows) image.fill_background();
+    if (r.dst_w != image.output.columns || r.dst_h != image.output.rows) {
+        for (uint32_t channel = 0; channel < image.output.channels; ++channel) image.fill_background(channel);
+    }
     for (uint32_t index = 0; index < r.planes; ++index) {
-        Plane plane;
+        Plane plane{};
         const Status status = open_plane(r, index, slab, plane);
         if (status != Status::ok) return status;
         const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
         render_plane(r, plane, image, index, end_channel, scratch);
     }
     return Status::ok;
-}
-
-template <class Sample>
-void render_all(const uint8_t* slab, const Record* records, size_t count, const Output& output, int32_t* statuses,
-                std::atomic<size_t>& next, Scratch& scratch) {
-    const size_t image_samples = size_t{output.channels} * output.rows * output.columns;
-    for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-        const Image<Sample> image = {output, static_cast<Sample*>(output.pixels) + i * image_samples};
-        auto status = static_cast<Status>(statuses[i]);
-        if (status == Status::ok) run_fastest([&] { status = render(slab, records[i], image, scratch); });
-        if (status != Status::ok) std::fill(image.pixels, image.pixels + image_samples, Sample{});
-        statuses[i] = static_cast<int32_t>(status);
-    }
 }
 
 }  // namespace
@@ -217,10 +214,13 @@ void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records,
 
     std::atomic<size_t> next{0};
     const auto work = [&](Scratch& own) {
-        if (output.bfloat16) {
-            render_all<uint16_t>(slab, records, count, output, statuses, next, own);
-        } else {
-            render_all<float>(slab, records, count, output, statuses, next, own);
+        for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
+            Image image = {output, output.pixels};
+            image.pixels = static_cast<uint8_t*>(output.pixels) + i * image.bytes();
+            auto status = static_cast<Status>(statuses[i]);
+            if (status == Status::ok) run_fastest([&] { status = render(slab, records[i], image, own); });
+            if (status != Status::ok) memset(image.pixels, 0, image.bytes());
+            statuses[i] = static_cast<int32_t>(status);
         }
     };
     std::vector<std::thread> helpers;
