@@ -353,17 +353,22 @@ def test_where_the_secret_comes_from(tmp_path, monkeypatch):
     said = []
 
     def resolve(file=None, key_check=None):
-        return resolve_secret(file, key_check=key_check, store="s.zarr", say=said.append)
+        return resolve_secret(file, key_check=key_check, store="s.zarr")
 
     with pytest.raises(SecretError, match="none is given"):
         resolve(key_check="0" * 16)
     made = resolve()
     path = tmp_path / "config" / "pyrad" / "secret"
+    assert not path.exists()
+    made.keep(said.append)
+    made.keep(said.append)
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(path.read_bytes()) == 32
     assert len(said) == 1
     assert str(path) in said[0]
     assert resolve(key_check=made.key_check).key_check == made.key_check
+    with pytest.raises(SecretError, match="in this moment"):
+        Secret(b"x", "", new_file=path).keep(said.append)
     monkeypatch.setenv("PYRAD_SECRET", "x")
     assert resolve().key_check == Secret(b"x", "").key_check
     with pytest.raises(SecretError, match="another secret than that of PYRAD_SECRET"):

@@ -1,81 +1,90 @@
-"""Real files, where they are at hand: pixels against the hashes that another reader recorded."""
+"""Real archives become stores: patients undivided, masks in place, every file accounted for."""
 
-import collections
 import csv
-import hashlib
 import io
+import zipfile
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from archives import ingest, samples_of
+from PIL import Image
 
-from pyrad.ingest.archive import open_archive
-from pyrad.ingest.files import decode_frames, scan
-from pyrad.ingest.policy import INCLUDES, ScanOptions
-from pyrad.ingest.reasons import Rejected
+from pyrad.store.reader import open_store
+from pyrad.store.verify import verify
 
 pytestmark = pytest.mark.real_data
 
-# What pyrad says of files that the manifest calls ok, and the rule that says so
-EXPECTED_REASONS = {
-    "class-not-imaging": 27,  # whole slides, segmentations, parametric maps
-    "too-few-frame-items": 5,  # enhanced MR without a functional group for each of its frames
-    "bits-unsupported": 1,  # 32 bits a colour sample
-    "modality-lut-unsupported": 1,
-    "segmented-palette-unsupported": 1,
-}
+
+@pytest.fixture(autouse=True)
+def _own_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
-def frames_of(archive, path, options):
-    data = archive.read(path)
-    sources = scan(0, path, data, options)
-    frames = list(decode_frames(sources, data))
-    for frame in frames:
-        if isinstance(frame, Rejected):
-            raise frame
-    return sources, np.stack(frames) if len(frames) > 1 else frames[0]
+def rows_of(store):
+    """The samples table of a store."""
+    with open_store(store) as opened:
+        return opened.samples.to_arrow().to_pylist()
 
 
-def test_every_dicom_file_has_the_recorded_pixels_or_a_known_reason(real_data):
-    """Grey files bit for bit; colour by its planes; palettes are recorded unapplied, so only by shape."""
-    archive = open_archive(real_data / "dicom.zip")
-    options = ScanOptions(include=INCLUDES, burned_in="allow", color="planes")
-    reasons = collections.Counter()
-    compared = collections.Counter()
-    for row in csv.DictReader(io.StringIO(archive.read("manifest.csv").decode())):
-        try:
-            sources, pixels = frames_of(archive, row["path"], options)
-        except Rejected as rejected:
-            reasons[rejected.reason] += row["status"] == "ok"
-            continue
-        if row["status"] != "ok":
-            continue
-        if row["photometric"] == "PALETTE COLOR":
-            assert "palette-applied" in sources[0].warnings
-            continue
-        if sources[0].planes == 3:
-            pixels = np.moveaxis(pixels, -3, -1)
-        recorded = pixels.astype(row["shape"].split()[-1])
-        digest = hashlib.sha256(recorded.tobytes()).hexdigest()[:16]
-        assert digest == row["array_sha256"], (row["ts"], row["photometric"], row["bits"])
-        compared[row["ts"]] += 1
-    assert +reasons == EXPECTED_REASONS
-    assert sum(compared.values()) == 254
-    assert len(compared) == 15  # transfer syntaxes
+def manifest_of(archive):
+    """The rows of a zip's own table."""
+    with zipfile.ZipFile(archive) as file:
+        return list(csv.DictReader(io.StringIO(file.read("manifest.csv").decode())))
 
 
-@pytest.mark.parametrize(
-    ("name", "stored"),
-    [("head_ct_hem", 60), ("covid_ct", 206), ("cxr_covid", 51), ("cxr_nih", 23), ("busi", 204)],
-)
-def test_real_rasters_are_stored_whatever_their_mode_and_name(real_data, name, stored):
-    archive = open_archive(real_data / f"{name}.zip")
-    outcomes = collections.Counter()
-    for member in archive.members():
-        try:
-            sources, pixels = frames_of(archive, member.path, ScanOptions())
-        except Rejected as rejected:
-            outcomes[rejected.reason] += 1
-            continue
-        assert pixels.shape == (sources[0].rows, sources[0].columns)
-        outcomes["stored"] += 1
-    assert outcomes == {"stored": stored, "not-an-image": 2}  # the manifest and its source
+def test_knees_of_one_patient_stay_together(real_data, tmp_path):
+    store, archive = tmp_path / "knee.zarr", real_data / "knee_oa.zip"
+    summary = ingest(
+        store, archive, columns=("label=kl_grade", "group=patient_id"), keep_columns=("side",), workers=2
+    )
+    rows = manifest_of(archive)
+    samples = rows_of(store)
+    assert (summary.images, summary.exit_code) == (len(rows), 0)
+    splits = defaultdict(set)
+    for sample in samples:
+        splits[sample["group"]].add(sample["split"])
+    assert all(len(its) == 1 for its in splits.values())
+    assert len(splits) == len({row["patient_id"] for row in rows})
+    assert Counter((s["labels"][0], s["side"]) for s in samples) == Counter(
+        (row["kl_grade"], row["side"]) for row in rows
+    )
+    shares = Counter(next(iter(its)) for its in splits.values())
+    for split, share in (("train", 0.75), ("val", 0.10), ("test", 0.15)):
+        assert abs(shares[split] - share * len(splits)) <= 1
+
+
+def test_masks_of_ultrasound_lie_on_their_images(real_data, tmp_path):
+    store, archive = tmp_path / "busi.zarr", real_data / "busi.zip"
+    ingest(store, archive, columns=("group=dup_group", "mask=masks"), workers=2)
+    expected = set()
+    with zipfile.ZipFile(archive) as file:
+        names = {name.rpartition("/")[2]: name for name in file.namelist()}
+        for row in manifest_of(archive):
+            if row["kind"] == "image":
+                masks = [
+                    np.asarray(Image.open(file.open(names[name])).convert("L")) > 0
+                    for name in row["masks"].split("|")
+                ]
+                expected.add(np.any(masks, axis=0).astype(np.uint8).tobytes())
+    samples = samples_of(store)
+    assert all(sample["mask"] for sample in samples)
+    found = {sample["stored_mask"].tobytes() for sample in samples}
+    assert found <= expected
+    assert len(expected - found) <= 1  # one image is filed twice, with two masks
+
+
+def test_every_file_of_a_hostile_zip_is_accounted_for(real_data, tmp_path):
+    store, archive = tmp_path / "dicom.zarr", real_data / "dicom.zip"
+    summary = ingest(
+        store, archive, burned_in="allow", include=("sc",), max_quarantine="25%", group_by="study", workers=2
+    )
+    assert summary.exit_code == 3
+    assert sum(summary.files.values()) == len(manifest_of(archive)) + 2
+    assert summary.files["stored"] >= 200
+    assert verify(store)["samples"] == summary.images
+    splits = defaultdict(set)
+    for sample in rows_of(store):
+        splits[sample["study"] or sample["group"]].add(sample["split"])
+    assert all(len(its) == 1 for its in splits.values())

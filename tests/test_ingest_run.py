@@ -378,3 +378,19 @@ def test_percentiles_are_those_of_numpy(dtype):
         values = generator.integers(info.min, info.max, count, endpoint=True).astype(dtype)
         expected = np.percentile(values.astype(np.float64), [1, 99])  # in int16 its own differences overflow
         assert percentiles(values) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+def test_a_secret_is_made_for_a_new_store_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYRAD_SECRET")
+    made, heard = tmp_path / "config/pyrad/secret", Listener()
+    (tmp_path / "plain.txt").write_text("just words")
+    with pytest.raises(UsageError):
+        ingest(tmp_path / "s.zarr", tmp_path / "plain.txt")
+    assert not made.exists()
+    ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 2), reporter=heard)
+    assert any(str(made) in text for text in heard.said)
+    assert ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 3)).images == 2
+    made.unlink()
+    with pytest.raises(SecretError, match="none is given"):
+        ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 4))
+    assert not made.exists()

@@ -121,10 +121,12 @@ def arrange(
                 facts: dict[str, Any] = {"labels": (label,) if label else (), "split": split}
                 arranged[file] = tuple(replace(frame, **facts) for frame in frames)
             classes = {label for label, _ in labels.values() if label}
-            notes.append(f"{listing.path.name}: {len(classes)} folders are taken as classes")
+            if classes:
+                notes.append(f"{listing.path.name}: {len(classes)} folders are taken as classes")
         else:
             arranged |= {file: tuple(frames) for file, frames in mine.items()}
-            notes.append(f"{listing.path.name}: DICOM tags are read; there is no label table, so no labels")
+            if mine:
+                notes.append(f"{listing.path.name}: DICOM tags are read; without a table there are no labels")
     return arranged, notes
 
 

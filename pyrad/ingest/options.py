@@ -59,7 +59,9 @@ class IngestOptions:
             "metavar": "A/B/C",
         },
     )
-    workers: int = field(default=0, metadata={"help": "processes that decode; 0 means one for each core"})
+    workers: int | None = field(
+        default=None, metadata={"help": "processes that read and decode (default: one for each core)"}
+    )
     codec: str | None = field(
         default=None,
         metadata={
@@ -121,8 +123,8 @@ class IngestOptions:
             value = getattr(self, name)
             if value not in choices and not (name == "codec" and value is None):
                 raise UsageError(f"--{name.replace('_', '-')} {value!r}: allowed are {', '.join(choices)}")
-        if self.workers < 0:
-            raise UsageError(f"--workers {self.workers} is negative: 0 means one for each core")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: at least 1 is needed; leave it out for one a core")
         if self.split is not None:
             parse_ratios(self.split)
         self.frame_step  # noqa: B018 - checked here, once

@@ -56,7 +56,6 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         options.secret_file,
         key_check=there.key_check if there else None,
         store=options.store.name,
-        say=reporter.say,
     )
     share = Share(
         archives=tuple(source.archive for source in sources),
@@ -70,7 +69,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             key_check=secret.key_check,
             file_salt=secret.file_salt,
         ) as writer,
-        Workers(options.workers or len(os.sched_getaffinity(0)), share) as workers,
+        Workers(options.workers or _cores(), share) as workers,
     ):
         ingest = _Ingest(
             options=options,
@@ -83,7 +82,12 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             writer=writer,
             workers=workers,
         )
-        return ingest.run(selection, began_s)
+        committed = ingest.committed()
+        try:
+            return ingest.run(selection, committed, began_s)
+        finally:
+            if committed.store is not None:
+                committed.store.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,7 @@ class _Ingest:
     writer: StoreWriter
     workers: Workers
 
-    def run(self, selection: Selection, began_s: float) -> IngestSummary:
-        committed = self._committed()
+    def run(self, selection: Selection, committed: Committed, began_s: float) -> IngestSummary:
         for note in selection.notes:
             self.reporter.say(note)
         scans = scan_sources(self.sources, selection, self.workers, self.reporter, self.ledger)
@@ -126,6 +129,7 @@ class _Ingest:
         self._check_anything(plan)
         share = self.options.quarantine_share
         self.ledger.check_budget(share, pending={file.id for file in new.files})
+        self.secret.keep(self.reporter.say)
         assembled = self._write(plan, committed) if plan.samples else None
         self.ledger.check_budget(share)
         self._record(scans, files, assembled, plan, committed)
@@ -134,7 +138,8 @@ class _Ingest:
             self.writer.discard()
         return self._summarise(assembled, part, began_s)
 
-    def _committed(self) -> Committed:
+    def committed(self) -> Committed:
+        """What the store holds already."""
         if self.writer.manifest is None:
             return Committed()
         traces = self.private.traces(str(self.writer.path))
@@ -280,6 +285,11 @@ class _Ingest:
         )
         self.reporter.result(summary.as_record(), summary.as_text())
         return summary
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _scan_options(options: IngestOptions, digest_key: bytes) -> ScanOptions:

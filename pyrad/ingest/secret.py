@@ -21,10 +21,11 @@ ENVIRONMENT = "PYRAD_SECRET"
 class Secret:
     """The bytes that make keys of identifiers; cannot be printed or pickled."""
 
-    __slots__ = ("_secret", "origin")
+    __slots__ = ("_new_file", "_secret", "origin")
 
-    def __init__(self, secret: bytes, origin: str) -> None:
+    def __init__(self, secret: bytes, origin: str, new_file: Path | None = None) -> None:
         self._secret = secret
+        self._new_file = new_file  # where `keep` writes it
         self.origin = origin  # where it came from, for messages
 
     def __repr__(self) -> str:
@@ -32,6 +33,17 @@ class Secret:
 
     def __reduce__(self) -> Never:
         raise TypeError("a secret does not leave its process; pass a subkey")
+
+    def keep(self, say: Callable[[str], None]) -> None:
+        """Write a secret that was just made to its file, and say so; nothing for one that was given.
+
+        Called before anything is written that depends on it. SecretError where the file cannot be made.
+        """
+        if self._new_file is None:
+            return
+        _write(self._new_file, self._secret)
+        say(f"a new secret was written to {self._new_file}: keep it, its stores cannot grow without")
+        self._new_file = None
 
     def mac(self, prefix: str, identity: bytes = b"") -> bytes:
         """HMAC-SHA256 of ``prefix``, NUL, ``identity``: 32 bytes."""
@@ -61,13 +73,11 @@ class Secret:
         return hmac.digest(self._secret, b"pyrad file salt 1", "sha256")[:16].hex()
 
 
-def resolve_secret(
-    secret_file: Path | None, *, key_check: str | None, store: str, say: Callable[[str], None]
-) -> Secret:
+def resolve_secret(secret_file: Path | None, *, key_check: str | None, store: str) -> Secret:
     """The secret of this ingest: ``--secret-file``, else ``PYRAD_SECRET``, else the user's own file.
 
-    ``key_check`` is the one of the store that is added to, None for a new store: only then is the user's file
-    made, and its path said. Raises SecretError where the secret is absent or not the store's.
+    ``key_check`` is the one of the store that is added to, None for a new store: only then is a secret made,
+    which `Secret.keep` writes to the user's file. SecretError where it is absent or not the store's.
     """
     secret = _given(secret_file)
     if secret is None:
@@ -77,12 +87,10 @@ def resolve_secret(
         elif key_check is not None:
             raise SecretError(
                 f"{store} has a secret, and none is given: there is no --secret-file, no {ENVIRONMENT} and "
-                f"no {path}; "
-                "give the secret that the store was made with"
+                f"no {path}; give the secret that the store was made with"
             )
         else:
-            secret = _create(path)
-            say(f"a new secret was written to {path}: keep it, no store made with it can grow without it")
+            secret = Secret(_random(), str(path), new_file=path)
     if key_check is not None and not hmac.compare_digest(secret.key_check, key_check):
         raise SecretError(
             f"{store} was made with another secret than that of {secret.origin}: give the store's own "
@@ -119,12 +127,16 @@ def _read(path: Path) -> bytes:
     return secret
 
 
-def _create(path: Path) -> Secret:
-    """Write 32 random bytes, readable by their owner alone."""
-    # A trailing line end would be cut off on reading, and the two would differ.
+def _random() -> bytes:
+    """32 random bytes that do not end like a line, which reading would cut off."""
     secret = b"\n"
     while secret[-1:] in b"\r\n":
         secret = os.urandom(SECRET_BYTES)
+    return secret
+
+
+def _write(path: Path, secret: bytes) -> None:
+    """Make a file that its owner alone can read; never replaces one."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -132,11 +144,12 @@ def _create(path: Path) -> Secret:
             file.write(secret)
             file.flush()
             os.fsync(fd)
-    except FileExistsError:  # another ingest made one in this moment
-        return Secret(_read(path), str(path))
+    except FileExistsError:
+        raise SecretError(
+            f"another ingest has made the secret {path} in this moment: run the same command again to use it"
+        ) from None
     except OSError as error:
         raise SecretError(
             f"no secret is given and none can be written to {path} ({error.strerror}): "
             f"give one by --secret-file or {ENVIRONMENT}"
         ) from None
-    return Secret(secret, str(path))
