@@ -135,6 +135,9 @@ def _run(name: str, words: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; commands: {', '.join(COMMANDS)}")
     command = COMMANDS[name]
+    # OpenMP reads this when torch is imported. Its threads spin while they wait for one another, and take the
+    # cores from the loader and from everyone else: steps on two busy cores took 2 to 8 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options_class = _load(command.options)
     parser = Parser(
         prog=f"pyrad {name}",

@@ -7,6 +7,11 @@ import pytest
 import tolerances
 
 
+def pytest_configure() -> None:
+    """Before any test imports torch: OpenMP's threads sleep while they wait, as under the command line."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the zips of real images: ``PYRAD_DATA``, else ``../shared/data`` beside the checkout."""
