@@ -40,7 +40,8 @@ _RC: dict[Any, Any] = {
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK
     ),
 }
-_POINTS = 200  # of a learning curve: more steps are averaged
+_POINTS = 300  # of a learning curve: of more, neighbours are averaged
+_TREND = 25  # of the line through the noise of single batches
 _NAMED = 40  # classes whose names fit beside a confusion matrix
 _COUNTED = 15  # classes whose counts fit into it
 _NAME_LETTERS = 24
@@ -59,9 +60,11 @@ def learning_curves(log: Sequence[Mapping[str, Any]]) -> str:
                     if line["kind"] == kind and line.get(name) is not None
                 ]
                 if points:
-                    steps, values = _averaged(np.array(points, float))
+                    runs = _POINTS if kind == "val" else _TREND
+                    if kind == "train":
+                        axes.plot(*_averaged(points, _POINTS), color=colour, alpha=0.3, linewidth=0.8)
                     marker = "o" if kind == "val" else ""
-                    axes.plot(steps, values, color=colour, marker=marker, markersize=4, label=told)
+                    axes.plot(*_averaged(points, runs), color=colour, marker=marker, markersize=4, label=told)
             axes.set_xlabel("step")
             axes.set_title("loss" if name == "loss" else "top-1 accuracy", fontsize=10, loc="left")
             axes.legend(frameon=False)
@@ -130,9 +133,11 @@ def _roc(predictions: Predictions, k: int) -> tuple[NDArray[np.float64], NDArray
     return roc_curve(predictions.truth[:, k], predictions.scores[:, k])
 
 
-def _averaged(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Step and value, means over runs of neighbours where there are too many points to tell apart."""
-    runs = np.array_split(points, min(len(points), _POINTS))
+def _averaged(
+    points: Sequence[tuple[int, float]], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Step and value, means over runs of neighbours where there are more than ``most`` points."""
+    runs = np.array_split(np.array(points, float), min(len(points), most))
     steps, values = np.array([run.mean(axis=0) for run in runs]).T
     return steps, values
 

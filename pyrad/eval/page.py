@@ -28,6 +28,7 @@ p { max-width: 75ch; margin: .5rem 0; }
 figure { margin: 1rem 0; }
 figure svg { max-width: 100%; height: auto; display: block; }
 .wide { overflow-x: auto; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 0 2rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
 caption { text-align: left; padding-bottom: .4rem; }
 th, td { padding: .32rem .9rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left;
@@ -88,7 +89,7 @@ def cards(headlines: Iterable[tuple[str, str, str, str]]) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", *, numbers: int = 0) -> str:
-    """Return a table; the first cell of a row is its heading, and columns from ``numbers`` on hold numbers."""
+    """Return a table; the first cell of a row is its heading; columns from ``numbers`` on hold numbers."""
 
     def cell(tag: str, place: int, text: str, scope: str = "") -> str:
         kind = ' class="number"' if numbers and place >= numbers else ""
@@ -108,6 +109,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = ""
         + (f"<thead><tr>{head}</tr></thead>" if heads else "")
         + f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def side_by_side(*parts: str) -> str:
+    """Return parts in columns where the window is wide enough."""
+    return '<div class="columns">\n' + "\n".join(parts) + "\n</div>"
 
 
 def drawing(svg: str, caption: str) -> str:

@@ -72,7 +72,7 @@ def write_report(options: ReportOptions, reporter: Reporter | None = None) -> Re
         page.section("Settings", *_settings(run, values)),
         page.section("Run it again", page.commands(_commands(run, values))),
     ]
-    text = page.page(f"{_name(run)}: {values['model']} on {values['store_name']}", parts)
+    text = page.page(f"{_title(values)}: {_name(run)}", parts)
     path = run.path / files.REPORT_FILE
     files.put(path, text.encode())
     reporter.result({"path": str(path), "bytes": len(text.encode())}, f"the report: {path}")
@@ -98,11 +98,11 @@ def _pictures(
 
 def _headline(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str]:
     counts = values["counts"]
-    yield page.heading(_name(run))
+    yield page.heading(_title(values))
     yield page.paragraph(
-        f"{values['model']}, evaluated on the {values['split']} split of {values['store_name']}: "
-        f"{counts['images']:,} images of {counts['patients']:,} patients, {len(values['classes'])} classes. "
-        "No patient of this split is in the training split."
+        f"Run {_name(run)}, evaluated on the {values['split']} split: {counts['images']:,} images of "
+        f"{counts['patients']:,} patients, {len(values['classes'])} classes. No patient of this split is in the "
+        "training split."
     )
     yield page.cards(table.headlines(values))
     yield page.paragraph(
@@ -119,8 +119,8 @@ def _learning(log: list[dict[str, Any]]) -> Iterator[str]:
     if any(line.get("loss") is not None for line in log):
         yield page.drawing(
             figures.learning_curves(log),
-            "Training values are of single batches as the weights change, with augmentation; validation "
-            "values are of the whole validation split after each epoch.",
+            "Training values are of single batches as the weights change, with augmentation, and their "
+            "running mean; validation values are of the whole validation split after each epoch.",
         )
     else:
         yield page.paragraph("The run has no log of its training.")
@@ -177,8 +177,8 @@ def _split(values: Mapping[str, Any]) -> Iterator[str]:
         else ("drawn by patient, in the ratio " + "/".join(map(str, division["ratios"])))
     )
     yield page.paragraph(
-        f"The split was {source}. All images of one patient are in one split; that no patient of the evaluated "
-        "split is among the training patients was checked before the evaluation."
+        f"The split was {source}. All images of one patient are in one split; that no patient of the "
+        "evaluated split is among the training patients was checked before the evaluation."
     )
     rows = [[split, f"{division['images'][split]:,}", f"{division['patients'][split]:,}"] for split in SPLITS]
     yield page.table(["split", "images", "patients"], rows, numbers=1)
@@ -188,9 +188,11 @@ def _split(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _settings(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str]:
     record = run.record
-    yield page.table([], _rows(record["options"]), "Training")
-    yield page.table([], _rows(record["preprocessing"]), "How images are seen")
-    yield page.table([], _rows(values["ingest_options"]), "Ingest")
+    yield page.side_by_side(
+        page.table([], _rows(record["options"]), "Training"),
+        page.table([], _rows(record["preprocessing"]), "How images are seen"),
+        page.table([], _rows(values["ingest_options"]), "Ingest"),
+    )
     then, now = record.get("versions", {}), values["versions"]
     names = [*then, *(name for name in now if name not in then)]
     yield page.table(
@@ -242,6 +244,10 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_value(own)}" for name, own in value.items()) or "none"
     return str(value)
+
+
+def _title(values: Mapping[str, Any]) -> str:
+    return f"{values['model']} on {values['store_name']}"
 
 
 def _name(run: files.FinishedRun) -> str:
