@@ -22,9 +22,8 @@ import sys
 from pathlib import Path
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.run import run
-if __name__ == "__main__":
-    source, store, private = map(Path, sys.argv[1:])
-    run(IngestOptions(src=(source,), store=store, private=private, workers=2))
+source, store, private = map(Path, sys.argv[1:])
+run(IngestOptions(src=(source,), store=store, private=private, workers=2))
 """
 
 
@@ -180,6 +179,11 @@ def what_is_there(_task):
     )
 
 
+def run_out_of_memory(_task):
+    """Raise what a decoder raises."""
+    raise MemoryError
+
+
 def fail(_task):
     """Raise in a worker."""
     raise PyradError("as it should")
@@ -201,13 +205,16 @@ def test_workers_that_keep_dying_end_the_run():
         list(workers.run(always_die, [0, 1, 2], stage))
 
 
-def test_an_exception_of_a_task_comes_through():
+@pytest.mark.parametrize(
+    ("task", "says"), [(fail, "as it should"), (run_out_of_memory, "memory ran out in test")]
+)
+def test_an_exception_of_a_task_comes_through(task, says):
     with (
-        pytest.raises(PyradError, match="as it should"),
+        pytest.raises(PyradError, match=says),
         Workers(1, None) as workers,
         Reporter().stage("test", 1, "tasks") as stage,
     ):
-        list(workers.run(fail, [0], stage))
+        list(workers.run(task, [0], stage))
 
 
 def test_workers_do_not_see_the_secret_and_do_not_hear_ctrl_c():

@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -87,6 +88,10 @@ class Workers:
                         f"left: a decoder "
                         "crashed or memory ran out; try fewer --workers; the same command resumes"
                     ) from None
+            except MemoryError:
+                raise PyradError(
+                    f"memory ran out in {stage.name}; try fewer --workers; the same command resumes"
+                ) from None
             else:
                 return
 
@@ -128,12 +133,20 @@ class Workers:
 
 @contextmanager
 def _quiet_birth() -> Iterator[None]:
-    """Start processes without the secret in their environment, and deaf to Ctrl-C: their parent hears it."""
+    """Start processes without the secret in their environment, and deaf to Ctrl-C: their parent hears it.
+
+    Nor do they run the parent's main module, as spawned processes do: tasks live in modules of their own, and
+    a script that ingests needs no ``if __name__ == "__main__"``.
+    """
     secret = os.environ.pop(ENVIRONMENT, None)
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
     try:
         yield
     finally:
+        main.update(hidden)
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
         if secret is not None:
             os.environ[ENVIRONMENT] = secret
