@@ -118,6 +118,7 @@ def test_a_learned_task_is_recognised_and_the_terminal_gets_a_table(tmp_path):
     assert "by patient" in text
     assert "top-5" not in text
     assert values["division"]["patients"] == {"train": 24, "val": 6, "test": 18}
+    assert values["division"]["patients_in_several"] == 0
 
 
 def test_intervals_by_patient_are_wider_where_images_of_a_patient_say_the_same():

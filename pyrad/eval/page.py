@@ -113,7 +113,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = ""
 
 def side_by_side(*parts: str) -> str:
     """Return parts in columns where the window is wide enough."""
-    return '<div class="columns">\n' + "\n".join(parts) + "\n</div>"
+    return '<div class="columns">\n' + "\n".join(f"<div>{part}</div>" for part in parts) + "\n</div>"
 
 
 def drawing(svg: str, caption: str) -> str:

@@ -100,9 +100,9 @@ def _headline(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str
     counts = values["counts"]
     yield page.heading(_title(values))
     yield page.paragraph(
-        f"Run {_name(run)}, evaluated on the {values['split']} split: {counts['images']:,} images of "
-        f"{counts['patients']:,} patients, {len(values['classes'])} classes. No patient of this split is in the "
-        "training split."
+        f"Run folder {_name(run)}, evaluated on the {values['split']} split: {counts['images']:,} images of "
+        f"{counts['patients']:,} patients, {len(values['classes'])} classes. No patient of it is "
+        "in the training split."
     )
     yield page.cards(table.headlines(values))
     yield page.paragraph(
@@ -177,8 +177,9 @@ def _split(values: Mapping[str, Any]) -> Iterator[str]:
         else ("drawn by patient, in the ratio " + "/".join(map(str, division["ratios"])))
     )
     yield page.paragraph(
-        f"The split was {source}. All images of one patient are in one split; that no patient of the "
-        "evaluated split is among the training patients was checked before the evaluation."
+        f"The split was {source}. Patients with images in more than one split: "
+        f"{division['patients_in_several']:,}. That none of the evaluated split is in the training split was "
+        "checked before the evaluation."
     )
     rows = [[split, f"{division['images'][split]:,}", f"{division['patients'][split]:,}"] for split in SPLITS]
     yield page.table(["split", "images", "patients"], rows, numbers=1)
@@ -190,15 +191,9 @@ def _settings(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str
     record = run.record
     yield page.side_by_side(
         page.table([], _rows(record["options"]), "Training"),
-        page.table([], _rows(record["preprocessing"]), "How images are seen"),
-        page.table([], _rows(values["ingest_options"]), "Ingest"),
-    )
-    then, now = record.get("versions", {}), values["versions"]
-    names = [*then, *(name for name in now if name not in then)]
-    yield page.table(
-        ["version of", "training", "evaluation"],
-        [[_words(name), str(then.get(name, "")), str(now.get(name, ""))] for name in names],
-        "Versions",
+        page.table([], _rows(record["preprocessing"]), "How images are seen")
+        + page.table([], _rows(values["ingest_options"]), "Ingest")
+        + _versions(record.get("versions", {}), values["versions"]),
     )
     prints = {
         "store, at the training": record["store_fingerprint"],
@@ -207,6 +202,12 @@ def _settings(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str
         "predictions": values["predictions_sha256"],
     }
     yield page.table([], _rows(prints), "Fingerprints (SHA-256)")
+
+
+def _versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = [*then, *(name for name in now if name not in then)]
+    rows = [[_words(name), str(then.get(name, "")), str(now.get(name, ""))] for name in names]
+    return page.table(["version of", "training", "evaluation"], rows, "Versions")
 
 
 def _commands(run: files.FinishedRun, values: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def describe_split(store: Store) -> dict[str, Any]:
         "source": store.manifest.split.get("source"),
         "images": {split: int((splits == split).sum()) for split in SPLITS},
         "patients": {split: sum(pair[1] == split for pair in pairs) for split in SPLITS},
+        "patients_in_several": sum(count > 1 for count in Counter(group for group, _ in pairs).values()),
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
     }
 

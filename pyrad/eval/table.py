@@ -49,6 +49,9 @@ def notes(values: Mapping[str, Any]) -> Iterator[str]:
                 else ", and its patients cannot be compared with the training's"
             )
         )
+    group_by = values["ingest_options"].get("group_by", "patient")
+    if group_by != "patient":
+        yield f"the store was grouped by {group_by}: what is called a patient here is a {group_by}"
     counts = values["counts"]
     if not counts["images"]:
         yield "no image of this split has a label that the model knows: nothing can be measured"
