@@ -1,5 +1,6 @@
 """Writer and reader: what is written is what is read, column by column and chunk by chunk."""
 
+import gc
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -305,3 +306,9 @@ def test_info_counts_what_is_there(tmp_path):
     text = info_text(found)
     assert "2 samples of 2 groups" in text
     assert "parts/000001/images/40x40_i16" in text
+
+
+def test_a_table_outlives_the_name_of_its_store(tmp_path):
+    samples = open_store(add_part(tmp_path / "a.zarr", mixed())).samples
+    gc.collect()
+    assert len(samples["key"]) == len(mixed())

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +20,15 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # non-block
 
 
 class StoreFolder:
-    """A store's folder, held open: whatever is renamed above it, its files stay the same ones."""
+    """A store's folder, held open: whatever is renamed above it, its files stay the same ones.
+
+    It closes with the last one who holds it, so that a table taken from a store outlives the store's name.
+    """
 
     def __init__(self, fd: int, name: str) -> None:
         self.fd = fd
         self.name = name
+        self._closing = weakref.finalize(self, os.close, fd)
         self._folders: set[str] = set()  # known to be real folders
 
     def open(self, path: str, expected_bytes: int | None = None) -> int:
@@ -55,8 +60,8 @@ class StoreFolder:
             return file.read(expected_bytes)
 
     def close(self) -> None:
-        """Close the folder."""
-        os.close(self.fd)
+        """Close the folder; once is enough."""
+        self._closing()
 
     def _check_folders(self, path: str) -> None:
         folder = path.rpartition("/")[0]

@@ -96,7 +96,7 @@ class Store:
         self.samples = Samples(self.folder, self.manifest.parts)
         self.index = StoreIndex(self.folder, self.manifest)
         self._shards = ShardFiles(self.index.open_shard, MAX_OPEN)
-        self._finalizer = weakref.finalize(self, _close, self._shards, self.folder)
+        self._finalizer = weakref.finalize(self, self._shards.close)
         for part in self.manifest.parts:
             os.close(self.folder.open(f"{PARTS}/{part.id}/{INDEX_FILE}", part.index_bytes))
         self.buckets = tuple(
@@ -135,6 +135,7 @@ class Store:
     def close(self) -> None:
         """Close every file of the store."""
         self._finalizer()
+        self.folder.close()
 
     @property
     def max_open(self) -> int:
@@ -258,8 +259,3 @@ class Store:
                     np.concatenate([row for _, row in found]),
                 )
             return self._places
-
-
-def _close(shards: ShardFiles, folder: StoreFolder) -> None:
-    shards.close()
-    folder.close()
