@@ -50,8 +50,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None)
     clusters = _clusters(groups, placements.positive.size)
     value = placements.area
     variance = _obuchowski_variance(placements, clusters)
-    positive = placements.positive
-    rarer = min(len(np.unique(clusters[positive])), len(np.unique(clusters[~positive])))
+    rarer = _patients_of_the_rarer_class(placements.positive, clusters)
     return Report(value=value, interval=_interval(value, variance, rarer), variance=variance)
 
 
@@ -79,7 +78,7 @@ def macro_auroc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None =
             continue
         areas.append(placements.area)
         influence += placements.influence
-        rarest = min(rarest, int(truth[:, k].sum()), int((1 - truth[:, k]).sum()))
+        rarest = min(rarest, _patients_of_the_rarer_class(placements.positive, clusters))
     if not areas:
         return _UNDEFINED
     per_cluster = np.bincount(clusters, weights=influence / len(areas))
@@ -202,6 +201,10 @@ def _obuchowski_variance(placements: _Placements, clusters: IntArray) -> float:
         cross = float(np.sum(sums[1] * sums[0])) * n_clusters / (n_clusters - 1)
         total += 2 * cross / (int(positive.sum()) * int((~positive).sum()))
     return max(total, 0.0)
+
+
+def _patients_of_the_rarer_class(positive: NDArray[np.bool_], clusters: IntArray) -> int:
+    return min(len(np.unique(clusters[positive])), len(np.unique(clusters[~positive])))
 
 
 def _interval(value: float, variance: float, rarer: int) -> tuple[float, float]:

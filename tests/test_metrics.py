@@ -87,6 +87,15 @@ def test_a_perfect_score_keeps_a_wide_interval():
     assert report.interval[0] == pytest.approx(0.025 ** (1 / 5))
 
 
+def test_patients_not_images_carry_the_interval_of_a_perfect_score():
+    labels, scores = [0] * 10 + [1] * 6, np.arange(16.0)
+    groups = [*range(10), 10, 10, 10, 11, 11, 11]
+    two_columns = np.stack([-scores, scores], axis=1)
+    for report in (metrics.auroc(labels, scores, groups), metrics.macro_auroc(labels, two_columns, groups)):
+        assert report.value == 1.0
+        assert report.interval[0] == pytest.approx(0.025 ** (1 / 2))
+
+
 def test_macro_auroc_equals_sklearn_and_the_binary_case():
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 4, 300)
