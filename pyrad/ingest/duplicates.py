@@ -73,13 +73,10 @@ def undecided(copies: Sequence[Sequence[File]], committed: Collection[str]) -> l
     """
     files = []
     for group in copies:
-        digests = {file.digest for file in group}
-        if not group[0].has_uid:
-            continue
-        if len({_attributes(file) for file in group}) > 1:
-            continue
-        if len(digests) > 1 or any(key in committed for key in group[0].keys):
-            files += [next(file for file in group if file.digest == digest) for digest in sorted(digests)]
+        by_digest = {file.digest: file for file in reversed(group)}
+        claimed = any(key in committed for key in group[0].keys)
+        if group[0].has_uid and (len(by_digest) > 1 or claimed) and len(set(map(_attributes, group))) == 1:
+            files += [by_digest[digest] for digest in sorted(by_digest)]
     return files
 
 
@@ -100,7 +97,8 @@ def settle(copies: Sequence[Sequence[File]], pixels: Mapping[str, PixelDigests])
             else:
                 good.append(file)
         contents = {pixels[file.digest].frames if file.digest in pixels else file.digest for file in good}
-        if len(contents) > 1 or (group[0].has_uid and len({_attributes(file) for file in good}) > 1):
+        contradictory = len(good) > 1 and group[0].has_uid and len(set(map(_attributes, good))) > 1
+        if len(contents) > 1 or contradictory:
             rejected |= {file.id: ("uid-conflict", "") for file in good}
         elif good:
             kept.append(_merge(good))
@@ -121,6 +119,8 @@ def _attributes(file: File) -> tuple[Any, ...]:
 def _merge(copies: Sequence[File]) -> File:
     """The first copy with the labels of all; what it does not know, it takes from the next that does."""
     first = copies[0]
+    if len(copies) == 1:
+        return first
     sources = []
     for frames in zip(*(file.sources for file in copies), strict=True):
         facts: dict[str, Any] = {

@@ -100,7 +100,7 @@ def make_plan(
     splits, notes = _split(frames, group_of, groups, options, names)
     samples = tuple(
         Planned(
-            source=replace(source, slice_index=slice_index.get(key)),
+            source=replace(source, slice_index=slice_index[key]) if key in slice_index else source,
             digest=file.digest,
             key=key,
             group=group_of[key],
