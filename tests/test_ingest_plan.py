@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrad.errors import QuarantineBudgetError, SecretError, UsageError
+from pyrad.errors import QuarantineBudgetError, UsageError
 from pyrad.ingest.duplicates import File, find_copies, settle, undecided
 from pyrad.ingest.ledger import Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import make_plan, rank_slices
-from pyrad.ingest.private import PrivateFolder, Trace
 from pyrad.ingest.scan import PixelDigests
-from pyrad.ingest.secret import Secret, resolve_secret
+from pyrad.ingest.secret import Secret
 from pyrad.ingest.split import assign_splits, parse_ratios, parse_split
 from pyrad.records import SPLITS, Source
 
@@ -324,80 +323,3 @@ def test_a_file_is_quarantined_if_any_of_its_frames_is():
     assert ledger.totals(str, before | {"old": frozenset({("skipped", "mask", 1)})}) == {
         "stored": 0, "skipped": 1, "quarantined": 1,
     }  # fmt: skip
-
-
-# ---- secret
-
-
-def test_the_secret_is_not_printed_and_not_pickled():
-    import pickle
-
-    assert "a secret" not in repr(SECRET)
-    with pytest.raises(TypeError, match="does not leave"):
-        pickle.dumps(SECRET)
-
-
-def test_key_check_and_salt_are_as_the_format_says():
-    import hashlib
-    import hmac
-
-    assert SECRET.key_check == hmac.new(b"a secret", b"pyrad key check 1", hashlib.sha256).hexdigest()[:16]
-    assert SECRET.file_salt == hmac.new(b"a secret", b"pyrad file salt 1", hashlib.sha256).hexdigest()[:32]
-    key = hmac.new(b"a secret", b"key\x001.2.3\x000", hashlib.sha256).hexdigest()[:32]
-    assert names().key(source(1, uid="1.2.3"), "") == key
-
-
-def test_where_the_secret_comes_from(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("PYRAD_SECRET", raising=False)
-    said = []
-
-    def resolve(file=None, key_check=None):
-        return resolve_secret(file, key_check=key_check, store="s.zarr")
-
-    with pytest.raises(SecretError, match="none is given"):
-        resolve(key_check="0" * 16)
-    made = resolve()
-    path = tmp_path / "config" / "pyrad" / "secret"
-    assert not path.exists()
-    made.keep(said.append)
-    made.keep(said.append)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert len(path.read_bytes()) == 32
-    assert len(said) == 1
-    assert str(path) in said[0]
-    assert resolve(key_check=made.key_check).key_check == made.key_check
-    with pytest.raises(SecretError, match="in this moment"):
-        Secret(b"x", "", new_file=path).keep(said.append)
-    monkeypatch.setenv("PYRAD_SECRET", "x")
-    assert resolve().key_check == Secret(b"x", "").key_check
-    with pytest.raises(SecretError, match="another secret than that of PYRAD_SECRET"):
-        resolve(key_check=made.key_check)
-    (tmp_path / "file").write_text("x\n")
-    assert resolve(tmp_path / "file").key_check == Secret(b"x", "").key_check
-    (tmp_path / "file").write_text("\n")
-    with pytest.raises(SecretError, match="is empty"):
-        resolve(tmp_path / "file")
-    with pytest.raises(SecretError, match="cannot be read"):
-        resolve(tmp_path / "absent")
-    assert len(said) == 1
-
-
-def test_the_private_folder_keeps_what_it_knows(tmp_path):
-    folder = PrivateFolder(tmp_path / "deep" / "private", "0" * 16)
-    first = Trace(
-        store="s",
-        source="1",
-        key="k",
-        archive="a",
-        path="caf\udce9.png",
-        digest="d",
-        pixels="p",
-        reason="stored",
-    )
-    folder.record([first], {})
-    folder.record([replace(first, pixels=""), replace(first, store="t", digest="e", pixels="")], {})
-    assert folder.path.stat().st_mode & 0o777 == 0o700
-    assert [(t.path, t.pixels) for t in folder.traces("s")] == [("caf\\xe9.png", "p")]
-    assert [t.pixels for t in folder.traces("t")] == [""]
-    assert all(f.stat().st_mode & 0o777 == 0o600 for f in folder.path.iterdir())
