@@ -29,6 +29,7 @@ from pyrad.train import checkpoint
 from pyrad.train.loop import train
 from pyrad.train.optim import learning_rate, make_adamw, optimizer_tensors, restore_optimizer
 from pyrad.train.options import TrainOptions
+from pyrad.train.run import RunFolder
 from pyrad.train.validate import class_loss
 
 EPOCHS = 3
@@ -199,6 +200,35 @@ def test_a_signal_ends_the_step_and_saves_it(options, uninterrupted, fail):
     assert (options().out / "model.safetensors").read_bytes() == (
         uninterrupted / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_signal_before_the_first_step_saves_the_beginning(options, uninterrupted, monkeypatch):
+    write = RunFolder.write
+
+    def write_and_stop(folder, record):
+        write(folder, record)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write", write_and_stop)
+        with pytest.raises(StoppedError, match="after step 0 of 15"):
+            train(options())
+    assert checkpoint.steps_in(options().out / "checkpoints") == [0]
+    train(options(resume=True))
+    assert as_bytes(options().out) == as_bytes(uninterrupted)
+
+
+def test_training_images_without_a_label_are_left_out_and_counted(options, tmp_path):
+    table = toy_training.facts()
+    for fact in table[:3]:
+        fact["labels"] = ()
+    said = StringIO()
+    train(
+        options(store=toy_training.build_store(tmp_path / "gaps.zarr", table), epochs=1),
+        Reporter("log", err=said, out=StringIO()),
+    )
+    assert "3 training images have no label and are left out" in said.getvalue()
+    assert all(line["loss"] is not None for line in lines(options().out))
 
 
 def test_a_signal_reaches_the_shell_as_143(options):

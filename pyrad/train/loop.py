@@ -67,6 +67,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainSumma
                 if _is_finished(begun, options) and folder.model.is_file():
                     reporter.say(f"the run in {options.out} is finished; nothing is left to do")
                     return _report(options, begun["result"], reporter, images_per_s=None)
+            _say_what_is_not_used(options, loader, reporter)
             with torch.random.fork_rng(devices=[]), _determinism(on=options.deterministic):
                 torch.manual_seed(options.seed)
                 trainer = Trainer(options, reporter, stop, folder, loader, val_loader, record)
@@ -105,6 +106,13 @@ def _check_classes(loader: Loader, options: TrainOptions) -> None:
         f"the training samples of {options.store} {what}; a model needs two to tell apart: ingest again with "
         "labels (a table, or folders as classes)"
     )
+
+
+def _say_what_is_not_used(options: TrainOptions, loader: Loader, reporter: Reporter) -> None:
+    if loader.left_out:
+        reporter.say(f"{loader.left_out:,} training images have no label and are left out")
+    if options.device == "auto" and torch.cuda.is_available():
+        reporter.say("a GPU is here; this version trains on the CPU only")
 
 
 def _record(options: TrainOptions, store: Store, loader: Loader) -> dict[str, Any]:
