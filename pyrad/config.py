@@ -151,9 +151,11 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 def _help(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata.get("help", "")).replace("%", "%%")
-    if field.default in (dataclasses.MISSING, None, "", ()):
+    default = field.default
+    if default is dataclasses.MISSING or default is None or default in ("", ()):
         return text
-    default = {True: "on", False: "off"}.get(field.default, field.default)
+    if isinstance(default, bool):
+        default = "on" if default else "off"
     return f"{text} (default: {default})".replace("5%)", "5%%)")
 
 
