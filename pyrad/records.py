@@ -61,7 +61,9 @@ class Source:
     padding: tuple[int, int] | None = None  # inclusive, stored values
     spacing_mm: tuple[float, float] | None = None  # row, column
     slice_index: int | None = None  # rank of the frame in its series, by position
-    position_mm: float | None = None  # along the normal of the slice; the plan ranks it, the store never holds it
+    position_mm: float | None = (
+        None  # along the normal of the slice; the plan ranks it, the store never holds it
+    )
     instance: int | None = None  # Instance Number, likewise: the order where positions are missing
     laterality: str | None = None
     view: str | None = None

@@ -167,27 +167,25 @@ def test_padding_lies_outside_the_circle_and_only_there(datasets):
         assert np.array_equal(dataset.pixel_array == PADDING, outside)
 
 
-def test_masks_lie_beside_exactly_the_frames_with_a_lesion(archive, images):
+def test_masks_lie_beside_exactly_the_images_with_a_lesion(archive, images):
     rows = table(archive / "lesions.csv")
-    expected = {
-        (image.path, str(frame))
-        for image in images
-        if image.label != NORMAL and image.broken is None
-        for frame in range(image.frames)
-    }
-    assert {(row["path"], row["frame"]) for row in rows} == expected
-    assert {row["mask"] for row in rows} == {
-        path.relative_to(archive).as_posix() for path in (archive / "masks").rglob("*.png")
-    }
+    expected = {image.path for image in images if image.label != NORMAL and image.broken is None}
+    assert {row["path"] for row in rows} == expected
+    masks = {path.relative_to(archive).as_posix() for path in (archive / "masks").rglob("*.*")}
+    assert {row["mask"] for row in rows} == masks
     by_path = {image.path: image for image in images}
+    assert any(by_path[row["path"]].frames > 1 for row in rows)
     for row in rows:
         image = by_path[row["path"]]
-        with Picture.open(archive / row["mask"]) as picture:
-            mask = np.asarray(picture)
         assert row["label"] == image.label
-        assert mask.shape == (image.series.rows, image.series.columns)
-        assert set(np.unique(mask)) == {0, 255}
-        assert 0.004 < (mask > 0).mean() < 0.12, row
+        with Picture.open(archive / row["mask"]) as picture:
+            assert getattr(picture, "n_frames", 1) == image.frames
+            for frame in range(image.frames):
+                picture.seek(frame)
+                mask = np.asarray(picture)
+                assert mask.shape == (image.series.rows, image.series.columns)
+                assert set(np.unique(mask)) == {0, 255}
+                assert 0.004 < (mask > 0).mean() < 0.12, row
 
 
 def test_a_lesion_changes_the_pixels_of_its_mask_as_its_label_says(images):

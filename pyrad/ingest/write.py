@@ -149,18 +149,27 @@ def _unpadded(image: NDArray[Any], source: Source) -> NDArray[Any]:
 
 
 def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
-    """The union of a source's masks: where any is above 0; never resized."""
+    """The union of a source's masks: where any is above 0; never resized.
+
+    A mask file of one frame is of every frame of its image; one of several has a frame for each.
+    """
     union: NDArray[np.bool_] | None = None
     for path in source.masks:
-        try:
-            data = share.archives[source.archive].read(path)
-            frames = files.scan(source.archive, path, data, share.mask_options)
-            mask = files.decode(frames[0], data)
-        except Rejected as rejected:
-            raise Rejected("mask-unreadable", detail=rejected.reason) from None
+        mask = _decode_mask(share, source, path)
         if mask.shape != (source.rows, source.columns):
             raise Rejected(
                 "mask-size", detail=f"{'x'.join(map(str, mask.shape))} for {source.rows}x{source.columns}"
             )
         union = mask > 0 if union is None else union | (mask > 0)
     return union
+
+
+def _decode_mask(share: Share, source: Source, path: str) -> NDArray[Any]:
+    try:
+        data = share.archives[source.archive].read(path)
+        frames = files.scan(source.archive, path, data, share.mask_options)
+        if len(frames) == 1 or source.frame < len(frames):
+            return files.decode(frames[min(source.frame, len(frames) - 1)], data)
+    except Rejected as rejected:
+        raise Rejected("mask-unreadable", detail=rejected.reason) from None
+    raise Rejected("mask-size", detail=f"{len(frames)} frames, and frame {source.frame} has none")

@@ -8,7 +8,7 @@
     dicom     headers, transfer syntaxes, damage
 
 Written: ``patient-0001/study-1/image-001.dcm`` and so on, ``labels.csv`` (path, label, patient), ``masks/``
-with a PNG for every frame that shows a lesion, ``lesions.csv`` that lists these, and ``phantom.json`` with
+with a picture for every file that shows a lesion, ``lesions.csv`` that lists these, and ``phantom.json`` with
 the hash of each file, by which a repeated command knows that its work is done.
 """
 
@@ -112,38 +112,35 @@ def _write_files(images: Sequence[Image], options: PhantomOptions, reporter: Rep
         _put(options.directory, path, content)
 
     labels: list[Sequence[object]] = [("path", "label", "patient")]
-    lesions: list[Sequence[object]] = [
-        ("path", "frame", "label", "patient", "mask", "diameter_mm", "contrast")
-    ]
+    lesions: list[Sequence[object]] = [("path", "label", "patient", "mask", "diameter_mm", "contrast")]
     with reporter.stage("phantom", len(images), "files") as stage:
         for image in images:
             drawing = render(image, options.seed)
             put(image.path, encode(image, drawing.pixels, options.seed))
             labels.append((image.path, image.label, image.series.patient.identifier))
-            if image.broken is None:
-                for row, mask in _lesion_rows(image, drawing):
-                    put(str(row[4]), _as_png(mask))
-                    lesions.append(row)
+            if image.broken is None and drawing.lesion is not None:
+                lesions.append(_lesion_row(image, drawing))
+                put(_mask_path(image), _as_picture(drawing.masks))
             stage.advance()
     put("lesions.csv", _as_csv(lesions))
     put("labels.csv", _as_csv(labels))
     return hashes
 
 
-def _lesion_rows(image: Image, drawing: Rendering) -> list[tuple[tuple[object, ...], Mask]]:
+def _lesion_row(image: Image, drawing: Rendering) -> tuple[object, ...]:
+    """What lesions.csv says of a file; of several frames, the largest cut of the lesion counts."""
+    assert drawing.lesion is not None  # noqa: S101 - asked for images with one
     series = image.series
     pixel_mm2 = math.prod(series.scanner.field_mm) / (series.rows * series.columns)
-    rows: list[tuple[tuple[object, ...], Mask]] = []
-    for frame, mask in enumerate(drawing.masks):
-        if drawing.lesion is None:
-            raise AssertionError("a mask without a lesion")
-        diameter_mm = 2 * math.sqrt(int(mask.sum()) * pixel_mm2 / math.pi)
-        suffix = f"-frame-{frame}" if image.frames > 1 else ""
-        name = f"masks/{image.path.removesuffix('.dcm')}{suffix}.png"
-        patient = series.patient.identifier
-        facts = (image.path, frame, image.label, patient, name, f"{diameter_mm:.1f}")
-        rows.append(((*facts, f"{drawing.lesion.contrast:.3f}"), mask))
-    return rows
+    largest = max(int(mask.sum()) for mask in drawing.masks)
+    diameter_mm = 2 * math.sqrt(largest * pixel_mm2 / math.pi)
+    facts = (image.path, image.label, series.patient.identifier, _mask_path(image))
+    return (*facts, f"{diameter_mm:.1f}", f"{drawing.lesion.contrast:.3f}")
+
+
+def _mask_path(image: Image) -> str:
+    """A PNG, or for several frames a TIFF of as many pages."""
+    return f"masks/{image.path.removesuffix('.dcm')}.{'tif' if image.frames > 1 else 'png'}"
 
 
 def _refuse_foreign(directory: Path, identity: Mapping[str, int]) -> None:
@@ -207,9 +204,13 @@ def _as_json(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _as_png(mask: Mask) -> bytes:
+def _as_picture(masks: Sequence[Mask]) -> bytes:
+    first, *others = (Picture.fromarray(mask.astype(np.uint8) * 255) for mask in masks)
     buffer = io.BytesIO()
-    Picture.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    if others:
+        first.save(buffer, "TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate")
+    else:
+        first.save(buffer, "PNG")
     return buffer.getvalue()
 
 
