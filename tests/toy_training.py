@@ -3,6 +3,7 @@
 As a script: ``python toy_training.py FAIL pyrad-arguments...``, where FAIL is what `Toy.fail` holds.
 """
 
+import json
 import os
 import signal
 import sys
@@ -14,10 +15,13 @@ from torch import nn
 
 from pyrad.cli import main
 from pyrad.models import MODELS
+from pyrad.train.options import TrainOptions
 
 TRAIN, VAL, TEST = 22, 7, 3
 STEPS_AN_EPOCH = 5  # TRAIN // 4
 SIZE = 16
+EPOCHS = 3
+TOTAL = EPOCHS * STEPS_AN_EPOCH
 
 
 class Toy(nn.Module):
@@ -82,6 +86,25 @@ def build_store(path, table=None):
             image[:, half] += 80
         images.append(image)
     return stores.build(path, images, table)
+
+
+def options(**changes):
+    """A run of the toy network, 15 steps, unless ``changes`` say otherwise; they name store and out."""
+    usual = {
+        "model": "toy",
+        "size": SIZE,
+        "batch_size": 4,
+        "epochs": EPOCHS,
+        "lr": 0.02,
+        "checkpoint_every": 4,
+        "deterministic": True,
+    }
+    return TrainOptions(**{**usual, **changes})
+
+
+def lines(run):
+    """A run's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 if __name__ == "__main__":
