@@ -1,5 +1,5 @@
 # Two commands: `make demo` runs the main job, `make test` runs every test. Each sets up what it needs in .venv.
-.PHONY: demo test soak lint setup stub clean
+.PHONY: demo test lint setup stub clean
 
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -14,9 +14,6 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	$(BIN)/pytest
-
-soak: $(STAMP)
-	PYRAD_SOAK=1 $(BIN)/pytest -m soak
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -14,7 +14,17 @@ run() { printf '\n$ pyrad %s\n' "$*" >&2; "$pyrad" "$@"; }
 # Exit code 3 says "finished, some inputs quarantined": the phantom holds broken files on purpose.
 tolerate_quarantine() { "$@" || { code=$?; [ "$code" -eq 3 ] || exit "$code"; }; }
 
-rm -rf "$out" && mkdir -p "$out"
+for given in "$data" "$table"; do
+    [ -z "$given" ] || [ -e "$given" ] || { echo "demo: $given does not exist" >&2; exit 2; }
+    case "$(realpath -m "${given:-/}")/" in
+        "$(realpath -m "$out")"/*) echo "demo: $given lies in $out, which is made anew; copy it elsewhere" >&2; exit 2 ;;
+    esac
+done
+if [ -e "$out" ] && [ ! -e "$out/.made-by-demo" ]; then
+    echo "demo: $out exists and was not made by the demo; name another folder with OUT=" >&2
+    exit 2
+fi
+rm -rf "$out" && mkdir -p "$out" && touch "$out/.made-by-demo"
 if [ -z "$data" ]; then
     data=$out/archive
     # A fixed secret: the same phantom then has the same keys, split and order on every machine.

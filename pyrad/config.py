@@ -106,7 +106,11 @@ def _from_toml(
         raise UsageError(f"--config {config}: {error.strerror}; give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {config} is not valid TOML: {error}") from None
-    given = document.get(table, {})
+    given = document.get(table)
+    if not isinstance(given, dict):
+        raise UsageError(
+            f"--config {config} has no table [{table}]; it has {', '.join(document) or 'nothing'}"
+        )
     hints = typing.get_type_hints(options)
     values = {}
     for key, value in given.items():

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import tolerances
 
+from pyrad import ops
+
 
 def pytest_configure() -> None:
     """Before any test imports torch: OpenMP's threads sleep while they wait, as under the command line."""
@@ -25,3 +27,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured beside each tolerance, so that a bound is never looser than anyone knows."""
     for line in tolerances.report():
         terminalreporter.write_line(line)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of the GPU is skipped, visibly, where there is none, and fails there if one was required."""
+    if item.get_closest_marker("cuda") and not ops.device_report()["names"]:
+        if os.environ.get("PYRAD_REQUIRE_CUDA") == "1":
+            pytest.fail("PYRAD_REQUIRE_CUDA=1, and no GPU can be used here", pytrace=False)
+        pytest.skip("no GPU here")

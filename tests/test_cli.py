@@ -201,3 +201,11 @@ def test_a_signal_has_its_exit_code(tmp_path, number, exit_code):
     err = child.communicate(timeout=60)[1].decode()
     assert child.returncode == exit_code, err
     assert "Traceback" not in err
+
+
+def test_a_table_without_a_header_is_not_quoted(pictures, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("cat/0.png,SMITH JOHN,MRN-4711\ncat/1.png,DOE JANE,MRN-4712\n")
+    ingest = ["ingest", pictures, "--store", tmp_path / "s.zarr", "--table", tmp_path / "t.csv"]
+    fails(ingest, 2, "row 1 must be a header", capsys=capsys)
+    assert cli.main([str(word) for word in ingest]) == 2
+    assert "SMITH" not in capsys.readouterr().err

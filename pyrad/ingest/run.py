@@ -24,7 +24,7 @@ from pyrad.ingest.plan import Geometry, Plan, make_plan, recorded_options
 from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, open_sources, scan_sources, settle_files
-from pyrad.ingest.private import PrivateFolder, Trace
+from pyrad.ingest.private import CROSSWALK_FILE, PrivateFolder, Trace
 from pyrad.ingest.reasons import REASONS
 from pyrad.ingest.scan import FileScan, Share
 from pyrad.ingest.secret import Secret, resolve_secret
@@ -256,13 +256,19 @@ class _Ingest:
         )
         return part
 
-    def _summarise(self, assembled: Assembled | None, part: str | None, began_s: float) -> IngestSummary:
+    def _name_the_quarantined(self) -> None:
         for file in [file for file in self.ledger if self.ledger.outcome(file) == "quarantined"][:_SHOWN]:
             reasons = ", ".join(reason for reason in self.ledger.reasons(file) if reason != STORED)
             detail = self.ledger.details.get(file, "")
             self.reporter.say(
                 f"quarantined {self.names.source(file[1])}: {reasons}{f' ({detail})' if detail else ''}"
             )
+
+    def _summarise(self, assembled: Assembled | None, part: str | None, began_s: float) -> IngestSummary:
+        self._name_the_quarantined()
+        crosswalk = self.private.path / CROSSWALK_FILE
+        if self.ledger.by_reason()["quarantined"]:
+            self.reporter.say(f"the paths of the quarantined: {crosswalk}, by its column source")
         now = self.writer.manifest
         samples = assembled.samples if assembled and part else ()
         written = next((p for p in now.parts if p.id == part), None) if now else None

@@ -83,6 +83,12 @@ def read_table(
     missing = [role for role in ("path", *(["label"] if need_label else [])) if role not in columns]
     if unknown or missing:
         what = f"has no column {', '.join(unknown)}" if unknown else f"has no column for {', '.join(missing)}"
+        if not {*READ_BY_DEFAULT, *roles.values()} & set(header):
+            # Without a header, row 1 is data, and data may be a patient's: it is not quoted.
+            raise UsageError(
+                f"{name}: none of the {len(header)} cells of row 1 is a column's name that is known or was "
+                f"given; row 1 must be a header with the column path, or name its columns by --columns"
+            )
         raise UsageError(
             f"{name} {what}; its columns are {', '.join(header)}; "
             "say which is which by --columns, for example --columns "
