@@ -14,12 +14,12 @@ from parts import DIGEST, MASK, SECRET, add_part, mixed, picture
 from stores import key_of, sample
 
 from pyrad import ops
-from pyrad.errors import NotAStoreError, PyradError, UsageError
+from pyrad.errors import CorruptChunkError, NotAStoreError, PyradError, UsageError
 from pyrad.store import chunk, layout, manifest, tables
 from pyrad.store.index import StoreIndex
 from pyrad.store.info import info, info_text
 from pyrad.store.reader import open_store
-from pyrad.store.shard import write_shard
+from pyrad.store.shard import TREE, FinishedShard, write_shard
 from pyrad.store.verify import verify
 from pyrad.store.writer import StoreWriter
 
@@ -156,6 +156,35 @@ def test_a_slot_without_an_image_is_absent_and_may_not_be_named(tmp_path):
     with open_store(tmp_path / "a.zarr") as store:
         assert store.samples["row"].to_pylist() == [2, 0]
         np.testing.assert_array_equal(store.image(0), image)
+
+
+@pytest.mark.parametrize("profile", layout.PROFILES)
+@pytest.mark.parametrize("planes", [1, 3])
+def test_a_finished_shard_is_read_back_before_its_commit(tmp_path, profile, planes):
+    images = [picture(seed, 20, 13, "uint8", planes=planes) for seed in range(3)]
+    with StoreWriter.open(tmp_path / "s.zarr", codec=profile, **SECRET) as writer:
+        writer.begin(DIGEST)
+        entry = writer.images(count=4, rows=20, columns=13, planes=planes, dtype="uint8")
+        spec = writer.shards(entry)[0]
+        with pytest.raises(PyradError, match="before it is finished"):
+            FinishedShard(spec)
+        result = write_shard(spec, [images[0], None, *images[1:]])
+        with FinishedShard(spec) as shard:
+            found = [shard.image(slot) for slot in range(4)]
+            with pytest.raises(IndexError, match="slot 4 of a shard of 4"):
+                shard.image(4)
+        assert found[1] is None
+        for image, read in zip(images, (found[0], *found[2:]), strict=True):
+            assert read.dtype == image.dtype
+            np.testing.assert_array_equal(read, image)
+        file = spec.folder / TREE / spec.file
+        data = bytearray(file.read_bytes())
+        data[result.offsets[-1] + result.sizes[-1] // 2] ^= 1
+        file.write_bytes(data)
+        with FinishedShard(spec) as shard:
+            np.testing.assert_array_equal(shard.image(0), images[0])
+            with pytest.raises(CorruptChunkError, match=f"chunk {4 * planes - 1} is damaged"):
+                shard.image(3)
 
 
 def test_a_writer_refuses_what_does_not_fit(tmp_path):

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrad import ops
-from pyrad.errors import PyradError
+from pyrad.errors import IntegrityError, PyradError
 from pyrad.store import durable
-from pyrad.store.chunk import encode_chunk
+from pyrad.store.chunk import decode_chunk, encode_chunk
 from pyrad.store.layout import ABSENT, ALIGNMENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
 
 TREE = "tree"  # the part as it will be committed
@@ -128,6 +129,56 @@ def read_sidecar(spec: ShardSpec) -> ShardResult | None:
         return ShardResult(**record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+class FinishedShard:
+    """Reads the images of a finished shard back before its part is committed; used as a context.
+
+    Its sidecar says where the chunks lie; the file is not hashed again, every chunk's checksum is compared.
+    PyradError where the shard is not finished; IntegrityError where its file is not there.
+    """
+
+    def __init__(self, spec: ShardSpec) -> None:
+        result = read_sidecar(spec)
+        if result is None:
+            raise PyradError(f"{spec.file} is read before it is finished")
+        self.spec = spec
+        self.result = result
+        try:
+            self._fd = os.open(spec.folder / TREE / spec.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise IntegrityError(f"{spec.file} cannot be opened: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def image(self, slot: int) -> NDArray[Any] | None:
+        """Stored values of slot ``slot`` (0 <= slot < spec.slots), of ``spec.image_shape``; None if empty.
+
+        CorruptChunkError where a chunk is damaged or cut off; IntegrityError where it cannot be read.
+        """
+        if not 0 <= slot < self.spec.slots:
+            raise IndexError(f"slot {slot} of a shard of {self.spec.slots}")
+        chunks = range(slot * self.spec.planes, (slot + 1) * self.spec.planes)
+        if self.result.offsets[chunks[0]] == ABSENT:
+            return None
+        return np.stack([self._plane(chunk) for chunk in chunks]).reshape(self.spec.image_shape)
+
+    def _plane(self, chunk: int) -> NDArray[Any]:
+        spec = self.spec
+        where = f"{spec.file} chunk {chunk}"
+        try:
+            data = os.pread(self._fd, self.result.sizes[chunk], self.result.offsets[chunk])
+        except OSError as error:
+            raise IntegrityError(f"{where} cannot be read: {error.strerror}") from None
+        return decode_chunk(
+            data, profile=spec.profile, rows=spec.rows, columns=spec.columns, dtype=spec.dtype, where=where
+        )
 
 
 def shard_index(offsets: Sequence[int], sizes: Sequence[int], entries: int) -> bytes:
