@@ -30,6 +30,7 @@ class Command:
     run: str  # module:function(options, reporter) -> None or an object that may have .exit_code
     summary: str
     example: str
+    resumes: bool = False  # whether a stopped run is taken up by the same command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ COMMANDS = {
         run="pyrad.ingest.run:run",
         summary="turn archives of DICOM, PNG, JPEG or NPY into a store",
         example="pyrad ingest /archive/2024 --store chest.zarr",
+        resumes=True,
     ),
     "info": Command(
         options="pyrad.cli:StoreOptions",
@@ -102,27 +104,19 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one retur
     except PyradError as error:
         return _complain(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _complain(name, "stopped; the same command resumes", 130)
+        return _complain(name, _stopped("stopped", name), 130)
     except _Terminated:
-        return _complain(name, "terminated; the same command resumes", 143)
+        return _complain(name, _stopped("terminated", name), 143)
     except BrokenPipeError:
         # The reader of our output has gone (`pyrad info | head`): nothing is left to say, or to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno is None:  # a library's, not the system's
+            return _bug(name, error)
         return _complain(name, f"the system refused: {error.strerror} (errno {error.errno})", 1)
-    except Exception as error:
-        if os.environ.get("PYRAD_TRACEBACK"):
-            raise
-        # The exception's own text may hold what a file said: only its type and place are safe to print.
-        last = error.__traceback__
-        while last and last.tb_next:
-            last = last.tb_next
-        place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
-        text = (
-            f"internal error {type(error).__name__} at {place}: a bug; PYRAD_TRACEBACK=1 shows the traceback"
-        )
-        return _complain(name, text, 1)
+    except Exception as error:  # noqa: BLE001 - a user sees one line
+        return _bug(name, error)
 
 
 def _run(name: str, words: Sequence[str]) -> int:
@@ -195,6 +189,23 @@ def _load(place: str) -> Any:
 def _complain(name: str, text: str, exit_code: int) -> int:
     print(f"pyrad{' ' + name if name in COMMANDS else ''}: {text}", file=sys.stderr)  # noqa: T201
     return exit_code
+
+
+def _stopped(how: str, name: str) -> str:
+    command = COMMANDS.get(name)
+    return f"{how}; the same command resumes" if command and command.resumes else how
+
+
+def _bug(name: str, error: Exception) -> int:
+    """Complain of what nobody foresaw; its own text may hold what a file said: type and place are safe."""
+    if os.environ.get("PYRAD_TRACEBACK"):
+        raise error
+    last = error.__traceback__
+    while last and last.tb_next:
+        last = last.tb_next
+    place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
+    text = f"internal error {type(error).__name__} at {place}: a bug; PYRAD_TRACEBACK=1 shows the traceback"
+    return _complain(name, text, 1)
 
 
 class _sigterm_as_exception:  # noqa: N801 - reads as a statement

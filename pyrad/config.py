@@ -31,10 +31,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
-    """Give ``parser`` one flag (or positional) for each field of the dataclass ``options``."""
+    """Give ``parser`` one flag (or positional) for each field of the dataclass ``options``.
+
+    Fields whose metadata have the same ``group`` stand together in the help, under that title.
+    """
     hints = typing.get_type_hints(options)
+    groups: dict[str, argparse._ArgumentGroup] = {}  # by their titles, in the order of their first fields
     for field in dataclasses.fields(options):
         kind, many = _kind(hints[field.name])
+        title = field.metadata.get("group")
+        if title and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        home = groups[title] if title else parser
         # SUPPRESS tells "not given" from "given as the default": a TOML value may then stand between.
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(field)}
         if field.metadata.get("choices"):
@@ -45,18 +53,18 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
             settings.pop("default")
             if many:
                 settings["nargs"] = "+"
-            parser.add_argument(field.name, type=kind, **settings)
+            home.add_argument(field.name, type=kind, **settings)
         elif kind is bool:
-            parser.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)
+            home.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)
         elif many:
             settings.setdefault("metavar", "A,B,...")
             settings.pop("choices", None)
-            parser.add_argument(_flag(field.name), type=_comma_separated(kind), **settings)
+            home.add_argument(_flag(field.name), type=_comma_separated(kind), **settings)
         else:
             settings.setdefault("metavar", kind.__name__.upper())
             if "choices" in settings:
                 settings.pop("metavar")
-            parser.add_argument(_flag(field.name), type=kind, **settings)
+            home.add_argument(_flag(field.name), type=kind, **settings)
 
 
 def resolve(

@@ -179,9 +179,46 @@ def test_our_own_bug_shows_no_traceback_and_no_data(capsys, monkeypatch):
     assert "Doe" not in err
 
 
-def test_both_doors_lead_to_the_same_room():
+@pytest.mark.parametrize("error", [OSError("Doe^John 1970"), Image.UnidentifiedImageError("Doe^John 1970")])
+def test_an_error_that_no_system_call_made_is_not_quoted(error, capsys, monkeypatch):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "_info", broken)
+    monkeypatch.delenv("PYRAD_TRACEBACK", raising=False)
+    assert cli.main(["info", "x"]) == 1
+    err = capsys.readouterr().err
+    assert f"internal error {type(error).__name__} at test_cli.py" in err
+    assert "Doe" not in err
+    assert "None" not in err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_only_what_resumes_says_so(command, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert cli.main([command]) == 130
+    assert ("the same command resumes" in capsys.readouterr().err) == (command == "ingest")
+
+
+def test_the_help_of_ingest_is_grouped(capsys):
+    assert cli.main(["ingest", "--help"]) == 0
+    printed = capsys.readouterr().out
+    titles = ("which images:", "labels and splits:", "the store:", "safety:", "running:")
+    places = [printed.index(title) for title in titles]
+    assert places == sorted(places)
+    assert places[0] < printed.rindex("--include") < places[1] < printed.rindex("--group-by") < places[2]
+
+
+def test_all_doors_lead_to_the_same_room():
     bin_folder = Path(sys.executable).parent
-    for door in ([bin_folder / "pyrad", "ingest"], [sys.executable, "-m", "pyrad.ingest"]):
+    for door in (
+        [bin_folder / "pyrad", "ingest"],
+        [sys.executable, "-m", "pyrad", "ingest"],
+        [sys.executable, "-m", "pyrad.ingest"],
+    ):
         ran = subprocess.run(
             [*door, "/nope", "--store", "x.zarr"], capture_output=True, text=True, check=False
         )

@@ -11,6 +11,13 @@ from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
 
 LAYOUTS = ("auto", "dicom", "folder", "table")
 
+# Titles under which the help shows the options.
+_IMAGES = "which images"
+_LABELS = "labels and splits"
+_STORE = "the store"
+_SAFETY = "safety"
+_RUNNING = "running"
+
 
 @dataclass(frozen=True, kw_only=True)
 class IngestOptions:
@@ -20,20 +27,52 @@ class IngestOptions:
         metadata={"help": "archives: folders, zip files or single images", "positional": True}
     )
     store: Path = field(metadata={"help": "the store to write or to add to, a folder NAME.zarr"})
+    include: tuple[str, ...] = field(
+        default=(),
+        metadata={"group": _IMAGES, "help": "DICOM objects to store that are skipped otherwise, such as sc"},
+    )
+    frames: str = field(
+        default="all",
+        metadata={
+            "group": _IMAGES,
+            "help": "frames of a multi-frame file: all, or every:N",
+            "metavar": "all|every:N",
+        },
+    )
+    burned_in: str = field(
+        default="refuse",
+        metadata={
+            "group": _IMAGES,
+            "help": "images whose pixels may show a name: refuse those not declared free of it, or allow "
+            "them",
+            "choices": ("refuse", "allow"),
+        },
+    )
+    color: str = field(
+        default="luma",
+        metadata={
+            "group": _IMAGES,
+            "help": "true colour becomes one luma plane, or keeps its planes",
+            "choices": ("luma", "planes"),
+        },
+    )
     layout: str = field(
         default="auto",
         metadata={
+            "group": _LABELS,
             "help": "where labels and patients come from: a table, DICOM tags, the names of folders, or "
             "whichever fits",
             "choices": LAYOUTS,
         },
     )
     table: Path | None = field(
-        default=None, metadata={"help": "label table, a CSV file with a column path", "metavar": "FILE"}
+        default=None,
+        metadata={"group": _LABELS, "help": "label table, a CSV file with a column path", "metavar": "FILE"},
     )
     columns: tuple[str, ...] = field(
         default=(),
         metadata={
+            "group": _LABELS,
             "help": "which column of the table plays which role, such as label=kl_grade,group=patient_id; "
             "roles: "
             "path, label, group (or patient), study, series, split, mask, modality, anatomy",
@@ -42,11 +81,15 @@ class IngestOptions:
     )
     keep_columns: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "columns of the table to copy into the store's samples table as they are"},
+        metadata={
+            "group": _LABELS,
+            "help": "columns of the table to copy into the store's samples table as they are",
+        },
     )
     group_by: str = field(
         default="patient",
         metadata={
+            "group": _LABELS,
             "help": "what must never be divided between train, val and test",
             "choices": ("patient", "study", "series"),
         },
@@ -54,47 +97,25 @@ class IngestOptions:
     split: str | None = field(
         default=None,
         metadata={
+            "group": _LABELS,
             "help": f"shares of patients for train/val/test (default: the table's own split, else "
             f"{DEFAULT_SPLIT})",
             "metavar": "A/B/C",
         },
     )
-    workers: int | None = field(
-        default=None, metadata={"help": "processes that read and decode (default: one for each core)"}
-    )
     codec: str | None = field(
         default=None,
         metadata={
+            "group": _STORE,
             "help": "how pixels are packed; zstd is readable by any Zarr reader (default: the store's own, "
             "else tilepack)",
             "choices": ("tilepack", "zstd"),
         },
     )
-    color: str = field(
-        default="luma",
-        metadata={
-            "help": "true colour becomes one luma plane, or keeps its planes",
-            "choices": ("luma", "planes"),
-        },
-    )
-    frames: str = field(
-        default="all",
-        metadata={"help": "frames of a multi-frame file: all, or every:N", "metavar": "all|every:N"},
-    )
-    include: tuple[str, ...] = field(
-        default=(), metadata={"help": "DICOM objects to store that are skipped otherwise, such as sc"}
-    )
-    burned_in: str = field(
-        default="refuse",
-        metadata={
-            "help": "images whose pixels may show a name: refuse those not declared free of it, or allow "
-            "them",
-            "choices": ("refuse", "allow"),
-        },
-    )
     max_quarantine: str = field(
         default="5%",
         metadata={
+            "group": _STORE,
             "help": "commit nothing if more than this share of the images is quarantined",
             "metavar": "P%",
         },
@@ -102,6 +123,7 @@ class IngestOptions:
     secret_file: Path | None = field(
         default=None,
         metadata={
+            "group": _SAFETY,
             "help": "file with the secret that makes keys of identifiers (else PYRAD_SECRET, else a file "
             "made for you)",
             "metavar": "FILE",
@@ -110,9 +132,14 @@ class IngestOptions:
     private: Path | None = field(
         default=None,
         metadata={
+            "group": _SAFETY,
             "help": "folder for what leads back to patients (default: in your data folder)",
             "metavar": "DIR",
         },
+    )
+    workers: int | None = field(
+        default=None,
+        metadata={"group": _RUNNING, "help": "processes that read and decode (default: one for each core)"},
     )
 
     def __post_init__(self) -> None:
