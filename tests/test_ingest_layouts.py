@@ -6,7 +6,7 @@ import pytest
 from archives import table
 
 from pyrad.errors import UsageError
-from pyrad.ingest.layouts import Listing, arrange, folder_labels, select
+from pyrad.ingest.layouts import Census, Listing, folder_labels, make_arranger, select
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import merge_rows, parse_roles, read_table
 from pyrad.records import Source
@@ -269,29 +269,32 @@ def test_quarantine_shares():
 
 
 def test_folders_are_labels():
-    assert folder_labels(["a/1.png", "CT/abd/normal/x.png", "top.png"]) == {
-        "a/1.png": ("a", None),
-        "CT/abd/normal/x.png": ("CT/abd/normal", None),
-        "top.png": ("", None),
+    assert folder_labels(["a", "CT/abd/normal", ""]) == {
+        "a": ("a", None),
+        "CT/abd/normal": ("CT/abd/normal", None),
+        "": ("", None),
     }
+    assert folder_labels(["top", "top/a"], "top/") == {"top": ("", None), "top/a": ("a", None)}
 
 
 def test_folders_named_like_splits_are_the_split():
-    assert folder_labels(["Training/x/1.png", "Testing/x/1.png", "Testing/y/2.png"]) == {
-        "Training/x/1.png": ("x", "train"),
-        "Testing/x/1.png": ("x", "test"),
-        "Testing/y/2.png": ("y", "test"),
+    assert folder_labels(["Training/x", "Testing/x", "Testing/y"]) == {
+        "Training/x": ("x", "train"),
+        "Testing/x": ("x", "test"),
+        "Testing/y": ("y", "test"),
     }
-    assert folder_labels(["test/x/1.png", "other/x/1.png"])["test/x/1.png"] == ("test/x", None)
+    assert folder_labels(["test/x", "other/x"])["test/x"] == ("test/x", None)
 
 
 def arranged(sources, options=None, **listed):
-    files = {(0, source.path): (source,) for source in sources}
     options = options or told()
     listings = [listing(*(source.path for source in sources), **listed)]
     selection = select(listings, options)
-    found, notes = arrange(files, selection, listings, options)
-    return {path: frames[0] for (_, path), frames in found.items()}, notes
+    census = Census()
+    for source in sources:
+        census.count(source)
+    arrange, notes = make_arranger([census], selection, listings, options)
+    return {source.path: arrange((0, source.path), (source,))[0] for source in sources}, notes
 
 
 def test_auto_takes_dicom_by_its_tags_and_rasters_by_their_folders():

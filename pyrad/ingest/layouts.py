@@ -1,7 +1,8 @@
 """Files of an archive and a label table -> labels, patients, studies, splits and masks of every source.
 
 A layout is a function from files to a table of sources: `select` says what is known before a file is read
-(which files a table lists, what it says of them), `arrange` gives the sources of the scan their labels.
+(which files a table lists, what it says of them), `make_arranger` gives the sources of the scan their labels,
+file by file.
 docs/layouts.md states how paths are matched and what is refused.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyrad.ingest.table import Row, Table, merge_rows, parse_roles, read_table, 
 from pyrad.records import Sample, Source, Split
 
 FileId = tuple[int, str]  # which archive, path in it
+Arranger = Callable[["FileId", "Sequence[Source]"], "tuple[Source, ...]"]
 
 ROOT_TABLES = ("labels.csv", "manifest.csv")  # what `auto` looks for, in this order
 _PATIENT_COLUMNS = frozenset({"patient_id", "patientid", "patient id", "subject", "subject_id", "subjectid"})
@@ -91,63 +94,75 @@ def select(listings: Sequence[Listing], options: IngestOptions) -> Selection:
     return _match(listings, tables, options)
 
 
-def arrange(
-    sources: Mapping[FileId, Sequence[Source]],
-    selection: Selection,
-    listings: Sequence[Listing],
-    options: IngestOptions,
-) -> tuple[dict[FileId, tuple[Source, ...]], list[str]]:
-    """Give every source its labels, patient and split by its archive's layout; also returns notes.
+@dataclass(kw_only=True)
+class Census:
+    """What the scan found in one archive, in counts: all that a layout needs before it can label a file."""
+
+    images: int = 0
+    dicom: int = 0
+    folders: Counter[str] = field(default_factory=Counter)  # folder -> images that lie in it
+
+    def count(self, first: Source) -> None:
+        """Count one image file, by the first of its frames."""
+        self.images += 1
+        self.dicom += first.kind == "dicom"
+        self.folders[first.path.rpartition("/")[0]] += 1
+
+
+def make_arranger(
+    found: Sequence[Census], selection: Selection, listings: Sequence[Listing], options: IngestOptions
+) -> tuple[Arranger, list[str]]:
+    """What gives the frames of a file their labels, patient and split, by its archive's layout; and notes.
 
     A table wins over DICOM tags in what it says, and tags fill in the rest. UsageError where ``auto`` finds
     folders that do not look like classes.
     """
-    arranged: dict[FileId, tuple[Source, ...]] = {}
+    arrangers: list[Arranger] = []
     notes: list[str] = []
-    for archive, listing in enumerate(listings):
-        mine = {file: frames for file, frames in sources.items() if file[0] == archive and frames}
-        layout = selection.layouts[archive]
+    for listing, census, chosen in zip(listings, found, selection.layouts, strict=True):
+        layout = chosen
         if layout == "auto":
-            dicom = sum(frames[0].kind == "dicom" for frames in mine.values())
-            layout = "dicom" if 2 * dicom > len(mine) else "folder"
+            layout = "dicom" if 2 * census.dicom > census.images else "folder"
         if layout == "table":
-            arranged |= {file: _by_row(frames, selection.rows[file]) for file, frames in mine.items()}
+            arrangers.append(partial(_by_table, selection.rows))
         elif layout == "folder":
-            labels = folder_labels([path for _, path in mine], _wrapper(listing))
+            labels = folder_labels(census.folders, _wrapper(listing))
+            counts: Counter[str] = Counter()
+            for folder, images in census.folders.items():
+                counts[labels[folder][0]] += images
             if options.layout == "auto":
-                _believe_classes(labels.values(), listing.path.name)
-            for file, frames in mine.items():
-                label, split = labels[file[1]]
-                facts: dict[str, Any] = {"labels": (label,) if label else (), "split": split}
-                arranged[file] = tuple(replace(frame, **facts) for frame in frames)
-            classes = {label for label, _ in labels.values() if label}
-            if classes:
-                notes.append(f"{listing.path.name}: {len(classes)} folders are taken as classes")
+                _believe_classes(counts, listing.path.name)
+            arrangers.append(partial(_by_folder, labels))
+            if any(counts):
+                notes.append(f"{listing.path.name}: {sum(map(bool, counts))} folders are taken as classes")
         else:
-            arranged |= {file: tuple(frames) for file, frames in mine.items()}
-            if mine:
+            arrangers.append(_as_tagged)
+            if census.images:
                 notes.append(f"{listing.path.name}: DICOM tags are read; without a table there are no labels")
-    return arranged, notes
+
+    def arrange(file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
+        return arrangers[file[0]](file, frames)
+
+    return arrange, notes
 
 
-def folder_labels(paths: Sequence[str], wrapper: str = "") -> dict[str, tuple[str, Split | None]]:
-    """Path -> (label, split): the label is all folders above the file, joined by "/"; "" for none.
+def folder_labels(folders: Iterable[str], wrapper: str = "") -> dict[str, tuple[str, Split | None]]:
+    """Folder -> (label, split): the label is its path with all folders above it, "" for the root.
 
     ``wrapper`` is a leading folder that says nothing. Where the first folders are all words for train, val
     and test, they are the split and no part of the label.
     """
-    folders = {path: path.removeprefix(wrapper).rpartition("/")[0] for path in paths}
-    firsts = {folder.partition("/")[0] for folder in folders.values()}
+    inner = {folder: f"{folder}/".removeprefix(wrapper).rstrip("/") for folder in folders}
+    firsts = {path.partition("/")[0] for path in inner.values()}
     splits = {first: parse_split(first) for first in firsts}
     if len(firsts) < 2 or None in splits.values():
-        return {path: (folder, None) for path, folder in folders.items()}
+        return {folder: (path, None) for folder, path in inner.items()}
     return {
-        path: (folder.partition("/")[2], splits[folder.partition("/")[0]]) for path, folder in folders.items()
+        folder: (path.partition("/")[2], splits[path.partition("/")[0]]) for folder, path in inner.items()
     }
 
 
-def _believe_classes(labels: Iterable[tuple[str, Split | None]], name: str) -> None:
-    images = Counter(label for label, _ in labels)
+def _believe_classes(images: Mapping[str, int], name: str) -> None:
     if len(images) > max(_CLASSES_BELIEVED, sum(images.values()) / _IMAGES_A_CLASS):
         raise UsageError(
             f"{name}: its {len(images)} folders with {sum(images.values())} images do not look like "
@@ -162,7 +177,20 @@ def _wrapper(listing: Listing) -> str:
     return listing.top if listing.top == f"{listing.path.stem}/" and listing.path.is_file() else ""
 
 
-def _by_row(frames: Sequence[Source], row: Row) -> tuple[Source, ...]:
+def _as_tagged(_file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
+    return tuple(frames)
+
+
+def _by_folder(
+    labels: Mapping[str, tuple[str, Split | None]], file: FileId, frames: Sequence[Source]
+) -> tuple[Source, ...]:
+    label, split = labels[file[1].rpartition("/")[0]]
+    facts: dict[str, Any] = {"labels": (label,) if label else (), "split": split}
+    return tuple(replace(frame, **facts) for frame in frames)
+
+
+def _by_table(rows: Mapping[FileId, Row], file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
+    row = rows[file]
     facts: dict[str, Any] = {"labels": row.labels, "split": row.split, "masks": row.masks, "kept": row.kept}
     for name in ("patient", "study", "series", "modality", "anatomy"):
         if getattr(row, name):

@@ -11,7 +11,7 @@ from pyrad.ingest import committed as past
 from pyrad.ingest.archive import Archive, Member, open_archive
 from pyrad.ingest.committed import Committed
 from pyrad.ingest.duplicates import File, find_copies, settle, undecided
-from pyrad.ingest.layouts import Listing, Selection, arrange
+from pyrad.ingest.layouts import Census, Listing, Selection, make_arranger
 from pyrad.ingest.ledger import Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
@@ -88,14 +88,17 @@ def label_files(
     ledger: Ledger,
 ) -> tuple[list[File], list[str]]:
     """Give the frames of every readable file labels, patients and keys; also returns notes."""
-    scanned = {scan.id: scan.sources for scan in scans if scan.reason is None}
-    arranged, notes = arrange(scanned, selection, [source.listing for source in sources], options)
+    found = [Census() for _ in sources]
+    for scan in scans:
+        if scan.sources:
+            found[scan.archive].count(scan.sources[0])
+    arrange, notes = make_arranger(found, selection, [source.listing for source in sources], options)
     files = []
     for scan in scans:
         if scan.reason is not None:
             ledger.add(scan.id, scan.reason, 1, scan.detail)
             continue
-        frames = _chosen(arranged[scan.id], options.frame_step)
+        frames = _chosen(arrange(scan.id, scan.sources), options.frame_step)
         if len(frames) < len(scan.sources):
             ledger.add(scan.id, "frame-not-chosen", len(scan.sources) - len(frames))
         if scan.id in selection.maskless:
