@@ -67,6 +67,12 @@ COMMANDS = {
         summary="check every byte of a store against its manifest",
         example="pyrad verify chest.zarr",
     ),
+    "audit": Command(
+        options="pyrad.ingest.audit:AuditOptions",
+        run="pyrad.ingest.audit:audit",
+        summary="check the log of what was done with your secret's stores",
+        example="pyrad audit --private /secure/pyrad",
+    ),
     "train": Command(
         options="pyrad.train.options:TrainOptions",
         run="pyrad.train.loop:train",

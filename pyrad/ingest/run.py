@@ -6,6 +6,8 @@ there, and changes nothing where nothing is new.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -14,6 +16,7 @@ from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.assemble import Assembled, assemble
+from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.committed import Committed, read_committed
 from pyrad.ingest.duplicates import File
 from pyrad.ingest.layouts import Selection, select
@@ -62,6 +65,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         options=_scan_options(options, secret.subkey("file digests")),
         pixels_key=secret.subkey("pixel digests"),
     )
+    private = PrivateFolder(options.private, secret.key_check)
     with (
         StoreWriter.open(
             options.store,
@@ -78,7 +82,8 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             names=Names(secret, options.group_by),
             ledger=Ledger(),
             sources=sources,
-            private=PrivateFolder(options.private, secret.key_check),
+            private=private,
+            audit=AuditLog(private.path, secret),
             writer=writer,
             workers=workers,
         )
@@ -101,6 +106,7 @@ class _Ingest:
     ledger: Ledger
     sources: Sequence[Opened]
     private: PrivateFolder
+    audit: AuditLog
     writer: StoreWriter
     workers: Workers
 
@@ -127,16 +133,29 @@ class _Ingest:
         for note in (*notes, *plan.notes):
             self.reporter.say(note)
         self._check_anything(plan)
-        share = self.options.quarantine_share
-        self.ledger.check_budget(share, pending={file.id for file in new.files})
         self.secret.keep(self.reporter.say)
-        assembled = self._write(plan, committed) if plan.samples else None
-        self.ledger.check_budget(share)
-        self._record(scans, files, assembled, plan, committed)
-        part = self._commit(plan, assembled, committed) if assembled and assembled.samples else None
-        if part is None and plan.samples:
-            self.writer.discard()
+        with self.audit.event("ingest", **self._audit_facts(plan)) as outcome:
+            share = self.options.quarantine_share
+            self.ledger.check_budget(share, pending={file.id for file in new.files})
+            assembled = self._write(plan, committed) if plan.samples else None
+            self.ledger.check_budget(share)
+            self._record(scans, files, assembled, plan, committed)
+            part = self._commit(plan, assembled, committed) if assembled and assembled.samples else None
+            if part is None and plan.samples:
+                self.writer.discard()
+            outcome |= {"part": part, "files": self.ledger.counts()}
+            if self.writer.manifest is not None:
+                outcome["fingerprint"] = hashlib.sha256(manifest.read_root(self.writer.path)).hexdigest()
         return self._summarise(assembled, part, began_s)
+
+    def _audit_facts(self, plan: Plan) -> dict[str, Any]:
+        options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
+        return {
+            "store": self.options.store.name,
+            "sources": len(self.sources),
+            "planned_images": len(plan.samples),
+            "options": self.secret.name("options", options),
+        }
 
     def committed(self) -> Committed:
         """What the store holds already."""

@@ -45,6 +45,11 @@ class Secret:
         say(f"a new secret was written to {self._new_file}: keep it, its stores cannot grow without")
         self._new_file = None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it was made just now and stands in no file yet."""
+        return self._new_file is not None
+
     def mac(self, prefix: str, identity: bytes = b"") -> bytes:
         """HMAC-SHA256 of ``prefix``, NUL, ``identity``: 32 bytes."""
         return hmac.digest(self._secret, prefix.encode() + b"\0" + identity, "sha256")
@@ -95,6 +100,17 @@ def resolve_secret(secret_file: Path | None, *, key_check: str | None, store: st
         raise SecretError(
             f"{store} was made with another secret than that of {secret.origin}: give the store's own "
             f"(--secret-file or {ENVIRONMENT}), or ingest into a new store"
+        )
+    return secret
+
+
+def own_secret(secret_file: Path | None) -> Secret:
+    """The secret of somebody who has stores already; SecretError where there is none: none is made."""
+    secret = resolve_secret(secret_file, key_check=None, store="")
+    if secret.is_new:
+        raise SecretError(
+            f"no secret is given: there is no --secret-file, no {ENVIRONMENT} and no {secret.origin}; "
+            "give the secret that the stores were made with"
         )
     return secret
 
