@@ -6,7 +6,10 @@ import pytest
 from archives import table
 
 from pyrad.errors import UsageError
-from pyrad.ingest.layouts import Census, Listing, folder_labels, make_arranger, select
+from pyrad.ingest.layouts import Listing
+from pyrad.ingest.layouts.arrange import Census, make_arranger
+from pyrad.ingest.layouts.folders import folder_labels
+from pyrad.ingest.layouts.select import select
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import merge_rows, parse_roles, read_table
 from pyrad.records import Source

@@ -11,7 +11,8 @@ from pyrad.ingest import committed as past
 from pyrad.ingest.archive import Archive, Member, open_archive
 from pyrad.ingest.committed import Committed
 from pyrad.ingest.duplicates import File, find_copies, settle, undecided
-from pyrad.ingest.layouts import Census, Listing, Selection, make_arranger
+from pyrad.ingest.layouts import Listing, Selection
+from pyrad.ingest.layouts.arrange import Census, make_arranger
 from pyrad.ingest.ledger import Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions

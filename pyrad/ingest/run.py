@@ -19,7 +19,8 @@ from pyrad.ingest.assemble import Assembled, assemble
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.committed import Committed, read_committed
 from pyrad.ingest.duplicates import File
-from pyrad.ingest.layouts import Selection, select
+from pyrad.ingest.layouts import Selection
+from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import STORED, Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
