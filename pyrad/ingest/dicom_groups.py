@@ -63,16 +63,28 @@ class FrameGroups:
 def frame_facts(groups: list[Dataset], modality: str, *, grey: bool, warnings: set[str]) -> FrameFacts:
     """The facts of one frame; ``warnings`` gains what was left out. Colour has no rescale and no window."""
     slope, intercept = _rescale(groups, modality, warnings) if grey else (1.0, 0.0)
-    side = _macro(groups, "FrameAnatomySequence", "FrameLaterality", "ImageLaterality", "Laterality")
-    words = [text(side, keyword) for keyword in ("FrameLaterality", "ImageLaterality", "Laterality")]
     return {
         "slope": slope,
         "intercept": intercept,
         "windows": _windows(groups, warnings) if grey else (),
         "spacing_mm": _spacing(groups, modality, warnings),
         "position_mm": _position(groups),
-        "laterality": next((found for word in words if (found := vocabulary.laterality(word.upper()))), None),
+        "laterality": laterality(groups),
     }
+
+
+def laterality(groups: list[Dataset]) -> str | None:
+    """R, L, B or U, as the frame, the image or the series says."""
+    keywords = ("FrameLaterality", "ImageLaterality", "Laterality")
+    side = _macro(groups, "FrameAnatomySequence", *keywords)
+    words = [text(side, keyword).upper() for keyword in keywords]
+    return next((found for word in words if (found := vocabulary.laterality(word))), None)
+
+
+def slice_thickness_mm(groups: list[Dataset]) -> float | None:
+    """Slice Thickness, where it is one number."""
+    values = decimals(_macro(groups, "PixelMeasuresSequence", "SliceThickness"), "SliceThickness")
+    return values[0] if len(values) == 1 else None
 
 
 def _macro(groups: list[Dataset], sequence: str, *keywords: str) -> Dataset:

@@ -15,8 +15,14 @@ from pydicom.uid import UID
 from pyrad.ingest import vocabulary
 from pyrad.ingest.color import is_grey
 from pyrad.ingest.dicom_codecs import CODECS
-from pyrad.ingest.dicom_groups import FrameGroups, code_words, frame_facts
-from pyrad.ingest.dicom_parse import Parsed, identifier, integer, integers, items, quiet, text, texts
+from pyrad.ingest.dicom_groups import (
+    FrameGroups,
+    code_words,
+    frame_facts,
+    laterality,
+    slice_thickness_mm,
+)
+from pyrad.ingest.dicom_parse import Parsed, has, identifier, integer, integers, items, quiet, text, texts
 from pyrad.ingest.dicom_pixels import DicomPixels
 from pyrad.ingest.narrow import StoredType, narrow_type
 from pyrad.ingest.policy import (
@@ -27,6 +33,7 @@ from pyrad.ingest.policy import (
     has_frame_groups,
 )
 from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.selectors import Attributes, admit_selected
 from pyrad.records import Source
 
 
@@ -38,8 +45,11 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     """
     root = parsed.dataset
     sop_class = identifier(root, "SOPClassUID")
-    implied = admit_class(sop_class, _registered_name(sop_class), options)
+    class_name = _registered_name(sop_class)
+    implied = admit_class(sop_class, class_name, options)
     modality = vocabulary.modality(text(root, "Modality").upper()) or implied
+    if options.select:
+        admit_selected(_attributes(root, class_name, modality), options.select)
     image_type = [value.upper() for value in texts(root, "ImageType")]
     series_words = identifier(root, "SeriesDescription")
     admit_image_type(image_type, series_words, sop_class=sop_class, modality=modality, options=options)
@@ -81,6 +91,33 @@ def _registered_name(uid: str) -> str:
     return "" if name == uid else name
 
 
+def _attributes(root: Dataset, class_name: str, modality: str) -> Attributes:
+    """What `--select` may ask; of an enhanced object, what its first frame says."""
+    groups = FrameGroups(root, 1, required=False).of(0)
+    maker = text(root, "Manufacturer")
+    found: dict[str, str | None] = {
+        "modality": modality,
+        "anatomy": _anatomy(root),
+        "body-part": text(root, "BodyPartExamined"),
+        "class": class_name,
+        "description": identifier(root, "SeriesDescription"),
+        "laterality": laterality(groups),
+        "view": _view(root),
+    }
+    numbers = {
+        "rows": integer(root, "Rows"),
+        "columns": integer(root, "Columns"),
+        "frames": integer(root, "NumberOfFrames") if has(root, "NumberOfFrames") else 1,
+        "slice-thickness": slice_thickness_mm(groups),
+    }
+    return {
+        **{name: (word,) if word else None for name, word in found.items()},
+        "image-type": texts(root, "ImageType"),
+        "manufacturer": (maker, vocabulary.manufacturer(maker) or maker),
+        **{name: None if number is None else float(number) for name, number in numbers.items()},
+    }
+
+
 def _stored_type(pixels: DicomPixels) -> StoredType:
     """The type of the store's bucket; wider pixels are decoded to see whether 16 bits hold them all."""
     dtype = pixels.dtype
@@ -111,7 +148,7 @@ def _common_facts(
     shape = text(root, "PresentationLUTShape").upper()
     uid = identifier(root, "SOPInstanceUID")
     body_part = text(root, "BodyPartExamined")
-    anatomy = vocabulary.anatomy(body_part) or _anatomy_of_codes(root)
+    anatomy = _anatomy(root)
     noticed = {
         "no-meta": not parsed.has_meta,
         "no-sop-instance-uid": not uid,
@@ -137,7 +174,7 @@ def _common_facts(
         "series": identifier(root, "SeriesInstanceUID"),
         "instance": integer(root, "InstanceNumber"),
         "anatomy": anatomy,
-        "view": vocabulary.view(text(root, "ViewPosition").upper()) or _view_of_codes(root),
+        "view": _view(root),
         "sex": vocabulary.sex(text(root, "PatientSex").upper()),
         "age_band": vocabulary.age_band(text(root, "PatientAge").upper()),
         "manufacturer": vocabulary.manufacturer(text(root, "Manufacturer")),
@@ -170,15 +207,21 @@ def _padding(
     return low, high
 
 
-def _anatomy_of_codes(root: Dataset) -> str | None:
-    """The anatomic region by the meaning of its code, in the root or the shared functional group."""
+def _anatomy(root: Dataset) -> str | None:
+    """Body Part Examined, else the meaning of the anatomic region's code, in the root or the shared group."""
+    examined = vocabulary.anatomy(text(root, "BodyPartExamined"))
+    if examined:
+        return examined
     groups = items(root, "SharedFunctionalGroupsSequence")[:1]
     places = [root, *(place for group in groups for place in items(group, "FrameAnatomySequence"))]
     words = [word for place in places for _code, word in code_words(place, "AnatomicRegionSequence")]
     return next((found for word in words if (found := vocabulary.anatomy(word))), None)
 
 
-def _view_of_codes(root: Dataset) -> str | None:
-    """The mammographic view by its code."""
+def _view(root: Dataset) -> str | None:
+    """View Position, else the mammographic view by its code."""
+    position = vocabulary.view(text(root, "ViewPosition").upper())
+    if position:
+        return position
     codes = [code for code, _word in code_words(root, "ViewCodeSequence")]
     return next((found for code in codes if (found := vocabulary.view_of_code(code))), None)

@@ -23,6 +23,7 @@ from pyrad.ingest.npy import decode_npy, scan_npy
 from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.raster import decode_raster, scan_raster
 from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.selectors import admit_selected
 from pyrad.records import Source
 
 Kind = Literal["dicom", "dicom-without-preamble", "raster", "npy", "zip", "other"]
@@ -79,6 +80,10 @@ def scan(archive: int, path: str, data: bytes, options: ScanOptions) -> list[Sou
     """The frames of a file, one Source each, from its headers; Rejected says why there are none."""
     try:
         sources = _scan(archive, path, data, options)
+        if sources[0].kind != "dicom":  # these say nothing else of themselves
+            frame = sources[0]
+            sizes = {"rows": frame.rows, "columns": frame.columns, "frames": len(sources)}
+            admit_selected({name: float(size) for name, size in sizes.items()}, options.select)
     except (Rejected, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - one file never ends an ingest; the name of the class is no secret

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyrad.errors import UsageError
+from pyrad.ingest.policy import INCLUDES, ScanOptions
+from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
 
 LAYOUTS = ("auto", "dicom", "folder", "table")
@@ -29,7 +31,20 @@ class IngestOptions:
     store: Path = field(metadata={"help": "the store to write or to add to, a folder NAME.zarr"})
     include: tuple[str, ...] = field(
         default=(),
-        metadata={"group": _IMAGES, "help": "DICOM objects to store that are skipped otherwise, such as sc"},
+        metadata={
+            "group": _IMAGES,
+            "help": f"DICOM objects to store that are skipped otherwise: {', '.join(INCLUDES)}",
+        },
+    )
+    select: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "group": _IMAGES,
+            "help": "only files of which all of these hold, such as modality=CT,rows>=256,description~lung; "
+            "! negates, | separates alternatives; names: "
+            f"{', '.join(WORDS + NUMBERS)}",
+            "metavar": "EXPR,...",
+        },
     )
     frames: str = field(
         default="all",
@@ -154,6 +169,7 @@ class IngestOptions:
             raise UsageError(f"--workers {self.workers}: at least 1 is needed; leave it out for one a core")
         if self.split is not None:
             parse_ratios(self.split)
+        self.scan_options(b"")  # its words are checked before anything is opened
         self.frame_step  # noqa: B018 - checked here, once
         self.quarantine_share  # noqa: B018 - likewise
         if self.layout == "table" and self.table is not None:
@@ -166,6 +182,16 @@ class IngestOptions:
             raise UsageError(
                 f"--columns and --keep-columns need a table, and --layout {self.layout} reads none"
             )
+
+    def scan_options(self, digest_key: bytes) -> ScanOptions:
+        """What shapes the sources of a file; ``digest_key`` is the key of the digests of files."""
+        return ScanOptions(
+            include=self.include,
+            select=parse_conditions(self.select),
+            burned_in="allow" if self.burned_in == "allow" else "refuse",
+            color="planes" if self.color == "planes" else "luma",
+            digest_key=digest_key,
+        )
 
     @property
     def frame_step(self) -> int:

@@ -20,6 +20,7 @@ from pyrad.errors import UsageError
 from pyrad.ingest.duplicates import File
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.selectors import parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, assign_splits, parse_ratios
 from pyrad.records import Source, Split
 
@@ -146,6 +147,7 @@ def recorded_options(options: IngestOptions) -> dict[str, Any]:
     """The options that shape a store's content, for its manifest."""
     names = ("layout", "columns", "keep_columns", "group_by", "color", "frames", "include", "burned_in")
     values = {name: getattr(options, name) for name in names}
+    values["select"] = [condition.recorded() for condition in parse_conditions(options.select)]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pyrad.errors import UsageError
 from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.selectors import Condition
 
 MAX_FILE_BYTES = 4 << 30  # a whole file is read into memory; native Pixel Data ends at 4 GiB
 MAX_PIXELS = 1 << 27  # of one frame: four times the largest radiograph, below Pillow's own refusal
@@ -69,6 +70,7 @@ class ScanOptions:
     """What shapes the sources of a file; ``digest_key`` is the key of the digests of files."""
 
     include: tuple[str, ...] = ()
+    select: tuple[Condition, ...] = ()
     burned_in: Literal["refuse", "allow"] = "refuse"
     color: Literal["luma", "planes"] = "luma"
     digest_key: bytes = b""

@@ -28,6 +28,7 @@ _SKIPPED = {
     "image-type-mpr": "A reformatted view of other images; --include mpr stores them.",
     "image-type-mip": "A projection of other images; --include mip stores them.",
     "image-type-derived": "An image derived from other images; --include derived stores them.",
+    "not-selected": "The file does not meet --select.",
     "burned-in-annotation": "The header declares text burned into the pixels; --burned-in allow stores it.",
     "burned-in-unknown": (
         "The header does not say that the pixels are free of burned-in text, which ultrasound and secondary "

@@ -25,7 +25,6 @@ from pyrad.ingest.ledger import STORED, Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Geometry, Plan, make_plan, recorded_options
-from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, open_sources, scan_sources, settle_files
 from pyrad.ingest.private import CROSSWALK_FILE, PrivateFolder, Trace
@@ -52,7 +51,6 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
     """
     reporter = reporter or Reporter()
     began_s = time.monotonic()
-    _scan_options(options, b"")  # its words are checked before anything is opened
     sources = open_sources(options)
     selection = select([source.listing for source in sources], options)
     there = manifest.read_manifest(options.store)
@@ -63,7 +61,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
     )
     share = Share(
         archives=tuple(source.archive for source in sources),
-        options=_scan_options(options, secret.subkey("file digests")),
+        options=options.scan_options(secret.subkey("file digests")),
         pixels_key=secret.subkey("pixel digests"),
     )
     private = PrivateFolder(options.private, secret.key_check)
@@ -316,15 +314,6 @@ class _Ingest:
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _scan_options(options: IngestOptions, digest_key: bytes) -> ScanOptions:
-    return ScanOptions(
-        include=options.include,
-        burned_in="allow" if options.burned_in == "allow" else "refuse",
-        color="planes" if options.color == "planes" else "luma",
-        digest_key=digest_key,
-    )
 
 
 def _profile(options: IngestOptions) -> Profile | None:
