@@ -5,6 +5,7 @@ archive --Source--> plan --Sample--> store --Batch--> model --> evaluation
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,23 @@ class Window:
     center: float
     width: float
     function: VoiFunction = "LINEAR"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True, repr=False)
+class Lut:
+    """A lookup table: ``first`` becomes the first entry, the next value the next; outside, the nearest end.
+
+    ``entries`` are 1 to 65,536 little-endian uint16; ``bits`` is the depth of what comes out: a VOI LUT shows
+    2**bits - 1 as 1. Sources: DICOM PS3.3 C.11.1.1.1 and C.11.2.1.1.
+    """
+
+    first: int
+    bits: int
+    entries: bytes
+
+    def __repr__(self) -> str:
+        digest = hashlib.sha256(self.entries).hexdigest()
+        return f"Lut(first={self.first}, bits={self.bits}, entries={len(self.entries) // 2}, sha256={digest})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +74,8 @@ class Source:
     slope: float = 1.0
     intercept: float = 0.0
     windows: tuple[Window, ...] = ()
+    voi_lut: Lut | None = None
+    modality_lut: Lut | None = None  # instead of slope and intercept
     photometric: Literal["MONOCHROME1", "MONOCHROME2", "RGB"] = "MONOCHROME2"  # as stored
     bits_stored: int = 8
     padding: tuple[int, int] | None = None  # inclusive, stored values
@@ -97,8 +117,8 @@ class Sample:
     window_center: tuple[float, ...]
     window_width: tuple[float, ...]
     voi_function: VoiFunction | None
-    voi_lut: int | None
-    modality_lut: int | None
+    voi_lut: Lut | None
+    modality_lut: Lut | None
     photometric: str
     bits_stored: int
     padding: tuple[int, int] | None

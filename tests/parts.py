@@ -3,7 +3,7 @@
 import numpy as np
 from stores import key_of, sample
 
-from pyrad.store import tables
+from pyrad.store import luts, tables
 from pyrad.store.shard import write_shard
 from pyrad.store.writer import StoreWriter
 
@@ -61,10 +61,12 @@ def write_part(writer, images, *, masks=None, first=0, facts=None, written=None)
             samples[number] = sample(
                 first + number, images[number], entry.path, row, mask=number in masks, **extra
             )
+    numbers = luts.number_luts(lut for s in samples for lut in (s.voi_lut, s.modality_lut))
     return writer.commit(
         arrays,
-        tables.samples_table(samples),
+        tables.samples_table(samples, numbers),
         tables.ledger_table([(key_of(first + n), "stored", "stored", 1) for n in range(len(images))]),
+        lookup=luts.luts_table(numbers),
         counts={"stored": first + len(images), "skipped": 0, "quarantined": 0},
         split={"ratios": [75, 10, 15], "source": "ratios"},
         options={"color": "luma"},

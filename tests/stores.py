@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pyrad.records import Sample
-from pyrad.store import tables
+from pyrad.store import luts, tables
 from pyrad.store.shard import write_shard
 from pyrad.store.writer import StoreWriter
 
@@ -85,10 +85,12 @@ def build(path, images, facts=None, codec="tilepack") -> Path:
                 write_shard(spec, (images[number] for number in slots), facts=[])
             for row, number in enumerate(numbers):
                 samples[number] = sample(number, images[number], entry.path, row, **facts[number])
+        numbers = luts.number_luts(lut for s in samples for lut in (s.voi_lut, s.modality_lut))
         writer.commit(
             arrays,
-            tables.samples_table(samples),
+            tables.samples_table(samples, numbers),
             tables.ledger_table([(key_of(number), "stored", "stored", 1) for number in range(len(images))]),
+            lookup=luts.luts_table(numbers),
             counts={"stored": len(images), "skipped": 0, "quarantined": 0},
             split={"ratios": [75, 10, 15], "source": "layout"},
             options={},

@@ -99,8 +99,8 @@ def test_a_root_that_is_no_json_or_too_large_or_newer_is_told_apart(path, monkey
     with pytest.raises(UsageError, match=r"1 buckets and its root .* above the limit"):
         add_part(path.with_name("b.zarr"), [picture(0, 8, 8)])
     monkeypatch.undo()
-    edit_root(path, lambda _, raw: raw.update(format=2, codec="new", surprise={}))
-    with pytest.raises(UsageError, match="has format version 2, and this pyrad reads up to 1: upgrade pyrad"):
+    edit_root(path, lambda _, raw: raw.update(format=3, codec="new", surprise={}))
+    with pytest.raises(UsageError, match="has format version 3, and this pyrad reads up to 2: upgrade pyrad"):
         open_store(path)
 
 

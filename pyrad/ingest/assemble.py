@@ -100,6 +100,7 @@ def _sample(planned: Planned, fact: Fact, bucket: str, row: int, labels: tuple[s
         name: getattr(source, name)
         for name in (
             *("frame", "modality", "anatomy", "rows", "columns", "slope", "intercept", "photometric"),
+            *("voi_lut", "modality_lut"),
             *("bits_stored", "padding", "spacing_mm", "slice_index", "laterality", "view", "sex"),
             *("age_band", "manufacturer", "lossy", "warnings", "kept"),
         )
@@ -116,8 +117,6 @@ def _sample(planned: Planned, fact: Fact, bucket: str, row: int, labels: tuple[s
         window_center=tuple(window.center for window in source.windows),
         window_width=tuple(window.width for window in source.windows),
         voi_function=source.windows[0].function if source.windows else None,
-        voi_lut=None,
-        modality_lut=None,
         percentiles=fact.percentiles,
         mask=fact.mask,
         **same,

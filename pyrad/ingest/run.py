@@ -35,7 +35,7 @@ from pyrad.ingest.summary import IngestSummary
 from pyrad.ingest.write import Fact, ShardTask, write_task
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
-from pyrad.store import manifest, reader, tables
+from pyrad.store import luts, manifest, reader, tables
 from pyrad.store.layout import ArrayEntry, Profile
 from pyrad.store.writer import StoreWriter
 
@@ -264,10 +264,14 @@ class _Ingest:
     def _commit(self, plan: Plan, assembled: Assembled, committed: Committed) -> str:
         part = self.writer.part_id
         masks = [self.writer.masks(entry) for entry in assembled.arrays if entry.path in assembled.masked]
+        numbers = luts.number_luts(
+            lut for sample in assembled.samples for lut in (sample.voi_lut, sample.modality_lut)
+        )
         self.writer.commit(
             [*assembled.arrays, *masks],
-            tables.samples_table(assembled.samples),
+            tables.samples_table(assembled.samples, numbers),
             tables.ledger_table(self.ledger.rows(self.names.source, committed.ledger)),
+            lookup=luts.luts_table(numbers),
             counts={str(k): v for k, v in self.ledger.totals(self.names.source, committed.ledger).items()},
             split=plan.split,
             options=recorded_options(self.options),

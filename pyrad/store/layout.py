@@ -34,6 +34,7 @@ PARTS = "parts"
 ROOT_DOCUMENT = "zarr.json"
 SAMPLES_FILE = "samples.parquet"
 LEDGER_FILE = "ledger.parquet"
+LUTS_FILE = "luts.parquet"  # only where an image of the part needs a lookup table
 INDEX_FILE = "index.bin"
 
 PART_ID = re.compile(r"[0-9]{6}")

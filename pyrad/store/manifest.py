@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from pyrad.store.layout import (
     ENTRY_BYTES,
     INDEX_FILE,
     LEDGER_FILE,
+    LUTS_FILE,
     PART_ID,
     PARTS,
     PROFILES,
@@ -36,7 +37,7 @@ from pyrad.store.layout import (
     masks_of,
 )
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read; a store without lookup tables is still written as 1
 ROOT_BYTES_LIMIT = (
     64 << 20
 )  # about 25,000 buckets with all their shards; parsed JSON takes several times its text
@@ -69,6 +70,11 @@ class Part:
         """Size that index.bin must have."""
         return sum(entry.chunks for entry in self.arrays) * ENTRY_BYTES
 
+    @property
+    def has_luts(self) -> bool:
+        """Whether there is a file of lookup tables."""
+        return any(file.path == f"{PARTS}/{self.id}/{LUTS_FILE}" for file in self.files)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -95,10 +101,16 @@ def part_documents(part_id: str, arrays: tuple[ArrayEntry, ...], codec: Profile)
     return documents | {entry.path: array_document(entry, codec) for entry in arrays}
 
 
-def part_file_paths(part_id: str, arrays: tuple[ArrayEntry, ...]) -> list[str]:
+def format_of(parts: Sequence[Part]) -> int:
+    """The version of the format that these parts need."""
+    return 2 if any(part.has_luts for part in parts) else 1
+
+
+def part_file_paths(part_id: str, arrays: tuple[ArrayEntry, ...], *, luts: bool) -> list[str]:
     """Every file a part must have, in byte order: documents, shards, tables, index."""
     folder = f"{PARTS}/{part_id}"
-    paths = [f"{folder}/{name}" for name in (SAMPLES_FILE, LEDGER_FILE, INDEX_FILE)]
+    names = (SAMPLES_FILE, LEDGER_FILE, INDEX_FILE, *((LUTS_FILE,) if luts else ()))
+    paths = [f"{folder}/{name}" for name in names]
     paths += [
         f"{path}/{ROOT_DOCUMENT}" for path in (*group_paths(arrays, part_id), *(a.path for a in arrays))
     ]
@@ -240,8 +252,8 @@ def _part(raw: dict[str, Any]) -> Part:
 
 def _faults(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts the format, or itself; later faults rely on the absence of earlier ones."""
-    if manifest.format != FORMAT:
-        yield f"format version {manifest.format} was never written"
+    if manifest.format != format_of(manifest.parts):
+        yield f"format version {manifest.format} is not that of its parts, {format_of(manifest.parts)}"
     if manifest.codec not in PROFILES:
         yield f"codec {str(manifest.codec)[:20]!r} is none of {', '.join(PROFILES)}"
     ids = [part.id for part in manifest.parts]
@@ -282,7 +294,7 @@ def _file_faults(part: Part) -> Iterator[str]:
     # Counted before it is spelled out: a forged N would otherwise name shards without end.
     if sum(entry.shards for entry in part.arrays) > len(part.files):
         yield f"part {part.id} has more shards than files"
-    if [file.path for file in part.files] != part_file_paths(part.id, part.arrays):
+    if [file.path for file in part.files] != part_file_paths(part.id, part.arrays, luts=part.has_luts):
         yield f"the files of part {part.id} are not those of its arrays"
     sizes = {file.path: file.bytes for file in part.files}
     if sizes[f"{PARTS}/{part.id}/{INDEX_FILE}"] != part.index_bytes:

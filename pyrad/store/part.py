@@ -81,6 +81,7 @@ def write_files(
     results: Results,
     samples: pa.Table,
     ledger: pa.Table,
+    lookup: pa.Table | None,
 ) -> tuple[FileEntry, ...]:
     """Write what a part has besides its shards, remove what does not belong, and list everything by path."""
     tree, temporaries = folder / shard.TREE, folder / shard.TEMPORARIES
@@ -91,6 +92,8 @@ def write_files(
         layout.LEDGER_FILE: tables.parquet_bytes(ledger),
         layout.INDEX_FILE: b"".join(pair.tobytes() for pair in pairs),
     }
+    if lookup is not None:
+        contents[layout.LUTS_FILE] = tables.parquet_bytes(lookup)
     for path, document in manifest.part_documents(part_id, entries, codec).items():
         contents[f"{path}/{layout.ROOT_DOCUMENT}".removeprefix(prefix)] = layout.json_bytes(document)
     files = {spec.file: (result.bytes, result.sha256) for spec, result in results}

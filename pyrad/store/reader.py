@@ -26,6 +26,7 @@ from pyrad.store.chunk import decode_chunk
 from pyrad.store.descriptors import ShardFiles, StoreFolder
 from pyrad.store.index import StoreIndex
 from pyrad.store.layout import ABSENT, INDEX_FILE, PARTS, ROOT_DOCUMENT, ArrayEntry, Profile
+from pyrad.store.luts import Luts
 from pyrad.store.manifest import Manifest, parse_root, read_root
 from pyrad.store.samples import Samples
 
@@ -74,8 +75,8 @@ class Store:
     """A committed store, as it was when it was opened: a later commit does not change it.
 
     Safe to share between threads, used as a context or closed by `close`; pickled by its path and its root
-    document, so that another process sees the same commit. ``folder`` and ``index`` are its inner parts, for
-    `pyrad.store.verify`.
+    document, so that another process sees the same commit. ``luts.all()`` are the lookup tables that
+    ``samples`` name. ``folder`` and ``index`` are its inner parts, for `pyrad.store.verify`.
     """
 
     def __init__(self, path: str | Path, root: bytes | None = None) -> None:
@@ -93,7 +94,8 @@ class Store:
         except OSError as error:
             raise NotAStoreError(f"{path} cannot be opened: {error.strerror}") from None
         self.folder = StoreFolder(fd, self.path.name)
-        self.samples = Samples(self.folder, self.manifest.parts)
+        self.luts = Luts(self.folder, self.manifest.parts)
+        self.samples = Samples(self.folder, self.manifest.parts, self.luts)
         self.index = StoreIndex(self.folder, self.manifest)
         self._shards = ShardFiles(self.index.open_shard, MAX_OPEN)
         self._finalizer = weakref.finalize(self, self._shards.close)

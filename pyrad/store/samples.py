@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pyrad.errors import IntegrityError
-from pyrad.store import tables
+from pyrad.store import luts, tables
 from pyrad.store.descriptors import StoreFolder
 from pyrad.store.layout import PARTS, SAMPLES_FILE
 from pyrad.store.manifest import Part
@@ -20,12 +21,14 @@ class Samples(Mapping[str, pa.ChunkedArray]):
     """Column name -> pyarrow.ChunkedArray with one value a sample, over all parts in order.
 
     Nothing is read before it is asked for; a column is read once. Kept columns that a part does not have are
-    null in its rows. IntegrityError where a table is damaged or is not of its part.
+    null in its rows; lookup tables are numbered over all parts. IntegrityError where a table is damaged or is
+    not of its part.
     """
 
-    def __init__(self, folder: StoreFolder, parts: tuple[Part, ...]) -> None:
+    def __init__(self, folder: StoreFolder, parts: tuple[Part, ...], lookup: luts.Luts) -> None:
         self._folder = folder
         self._parts = parts
+        self._luts = lookup
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._names: list[str] | None = None
         self._lock = threading.RLock()
@@ -69,7 +72,7 @@ class Samples(Mapping[str, pa.ChunkedArray]):
             return pa.table({name: self._columns[name] for name in self.column_names}).unify_dictionaries()
 
     def of_part(self, part: Part, names: list[str]) -> pa.Table:
-        """Some columns of one part."""
+        """Some columns of one part, as they stand in its file: its lookup tables are numbered from 0."""
         path = self._path(part)
         with self._open(part) as file:
             there = set(file.schema_arrow.names)
@@ -82,7 +85,19 @@ class Samples(Mapping[str, pa.ChunkedArray]):
     def _read(self, names: list[str]) -> pa.Table:
         if not self._parts:
             return tables.samples_table([]).select(names)
-        return pa.concat_tables([self.of_part(part, names) for part in self._parts])
+        return pa.concat_tables(self._numbered(names))
+
+    def _numbered(self, names: list[str]) -> Iterator[pa.Table]:
+        """Each part's columns, its lookup tables numbered behind those of the parts before it."""
+        numbered = [name for name in names if name in luts.COLUMNS]
+        before = 0
+        for part in self._parts:
+            table = self.of_part(part, names)
+            for name in numbered:
+                behind = pc.add(table[name], pa.scalar(before, pa.int32()))
+                table = table.set_column(names.index(name), tables.SAMPLES_SCHEMA.field(name), behind)
+            before += len(self._luts.of_part(part)) if numbered else 0
+            yield table
 
     @contextmanager
     def _open(self, part: Part) -> Iterator[pq.ParquetFile]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pyrad.errors import IntegrityError, PyradError, UsageError
-from pyrad.records import SPLITS, Sample
+from pyrad.records import SPLITS, Lut, Sample
 from pyrad.store.layout import ArrayEntry, mask_path
 
 OUTCOMES = ("stored", "skipped", "quarantined")
@@ -79,9 +79,10 @@ _PATTERNS = {
 }
 
 
-def samples_table(samples: Iterable[Sample]) -> pa.Table:
+def samples_table(samples: Iterable[Sample], luts: Mapping[Lut, int] | None = None) -> pa.Table:
     """The samples table, one row a sample in the order given; kept columns stand behind ours, as strings.
 
+    ``luts`` numbers the lookup tables of the whole part (`luts.number_luts`); None where there are none.
     UsageError where a kept column has the name of one of ours.
     """
     rows = list(samples)
@@ -93,10 +94,13 @@ def samples_table(samples: Iterable[Sample]) -> pa.Table:
             "rename them in the source table"
         )
     columns: dict[str, pa.Array] = {}
+    numbers = luts or {}
     for field in SAMPLES_SCHEMA:
         if field.name in ("padding_low", "padding_high"):
             end = int(field.name == "padding_high")
             values: list[Any] = [None if sample.padding is None else sample.padding[end] for sample in rows]
+        elif field.name in ("voi_lut", "modality_lut"):
+            values = [numbers[lut] if (lut := getattr(sample, field.name)) else None for sample in rows]
         else:
             values = [getattr(sample, field.name) for sample in rows]
         if pa.types.is_dictionary(field.type):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyrad.errors import IntegrityError
 from pyrad.progress import Reporter, Stage
-from pyrad.store import durable, tables
+from pyrad.store import durable, luts, tables
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.index import outside
 from pyrad.store.layout import (
@@ -242,6 +242,7 @@ def _check_samples(store: Store, entries: NDArray[np.uint64] | None, problems: _
                 for entry in part.arrays
             }
             problems.add(*tables.row_faults(table, part.arrays, present))
+        _check_luts(store, part, table, problems)
         _check_ledger(store, part, problems)
     samples = pa.concat_tables([table for _, table in parts])
     problems.add(*tables.value_faults(samples))
@@ -255,6 +256,14 @@ def _check_samples(store: Store, entries: NDArray[np.uint64] | None, problems: _
             f"the manifest counts {store.manifest.counts.get('groups')} groups, the samples {groups}"
         )
     return samples
+
+
+def _check_luts(store: Store, part: Part, samples: pa.Table, problems: _Problems) -> None:
+    try:
+        faults = luts.lut_faults(store.luts.of_part(part), samples)
+    except (IntegrityError, OSError) as error:
+        faults = [_text(error, store)]
+    problems.add(*(f"part {part.id}: {fault}" for fault in faults))
 
 
 def _check_ledger(store: Store, part: Part, problems: _Problems) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from pyrad.errors import IntegrityError, NotAStoreError, PyradError, SecretError, UsageError
-from pyrad.store import durable, layout, manifest, part, shard, tables
+from pyrad.store import durable, layout, luts, manifest, part, shard, tables
 from pyrad.store.layout import ArrayEntry, Profile
 from pyrad.store.manifest import Manifest, Part
 from pyrad.store.shard import ShardResult, ShardSpec
@@ -158,12 +158,14 @@ class StoreWriter:
         samples: pa.Table,
         ledger: pa.Table,
         *,
+        lookup: pa.Table | None = None,
         counts: Mapping[str, int],
         split: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> Manifest:
         """Add the part to the store: every shard of ``arrays`` must be finished. Returns the new manifest.
 
+        ``lookup`` are the tables that samples rows name (`luts.luts_table`), None where they name none.
         ``counts`` are the store's totals after this commit (stored, skipped, quarantined); samples and
         groups are counted here. ``split`` and ``options`` replace the manifest's. PyradError where a table
         is not fit.
@@ -174,6 +176,7 @@ class StoreWriter:
         results = [(spec, part.result_of(spec)) for entry in entries for spec in self.shards(entry)]
         tables.checked_ledger(ledger)
         tables.checked_samples(samples)
+        luts.checked_luts(lookup, samples)
         part.check_rows(samples, entries, results)
         groups = part.check_keys(samples, self.path, () if self.manifest is None else self.manifest.parts)
         with durable.disk_errors(self.path.name):
@@ -186,11 +189,12 @@ class StoreWriter:
                 results=results,
                 samples=samples,
                 ledger=ledger,
+                lookup=lookup,
             )
             old = () if self.manifest is None else self.manifest.parts
             added = Part(id=self.part_id, samples=len(samples), arrays=entries, files=files)
             new = Manifest(
-                format=manifest.FORMAT,
+                format=manifest.format_of((*old, added)),
                 codec=self.codec,
                 key_check=self._key_check,
                 file_salt=self._file_salt,
