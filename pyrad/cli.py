@@ -67,6 +67,12 @@ COMMANDS = {
         summary="check every byte of a store against its manifest",
         example="pyrad verify chest.zarr",
     ),
+    "relink": Command(
+        options="pyrad.ingest.relink:RelinkOptions",
+        run="pyrad.ingest.relink:relink",
+        summary="say which files keys of a store, or names of its ledger, stand for",
+        example="pyrad relink --private /secure/pyrad 0f3c9a5be1d2478890abcdef12345678",
+    ),
     "audit": Command(
         options="pyrad.ingest.audit:AuditOptions",
         run="pyrad.ingest.audit:audit",

@@ -52,7 +52,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         if field.metadata.get("positional"):
             settings.pop("default")
             if many:
-                settings["nargs"] = "+"
+                settings["nargs"] = "+" if field.default is dataclasses.MISSING else "*"
+                settings |= {"default": argparse.SUPPRESS} if settings["nargs"] == "*" else {}
             home.add_argument(field.name, type=kind, **settings)
         elif kind is bool:
             home.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -65,6 +65,11 @@ class PrivateFolder:
     def traces(self, store: str) -> list[Trace]:
         """What earlier ingests into one store left here; nothing where there is no crosswalk."""
         return [trace for trace in self._read() if trace.store == store]
+
+    def find(self, names: Collection[str]) -> Iterator[Trace]:
+        """Rows of every store whose key, or whose source in the ledger, is among ``names``."""
+        wanted = frozenset(names)
+        return (trace for trace in self._read() if trace.key in wanted or trace.source in wanted)
 
     def record(self, traces: Iterable[Trace], facts: Mapping[str, Any]) -> None:
         """Add traces, replacing older ones of the same store, source and key, and note the plan's facts."""
