@@ -5,7 +5,7 @@
 
 All conditions must hold; one of several values is enough; case does not matter. An attribute that a file does
 not state meets no condition, so "!" keeps the file. Dates are not offered: none leaves its file, not even as
-a choice. docs/reasons.md has the names.
+a choice. docs/choosing.md has the names.
 """
 
 from __future__ import annotations
