@@ -45,6 +45,19 @@ class Lut:
         return f"Lut(first={self.first}, bits={self.bits}, entries={len(self.entries) // 2}, sha256={digest})"
 
 
+Rectangle = tuple[int, int, int, int]  # top, left, bottom, right in pixels from 0; the last two just outside
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """What is stored of a frame that may show text: ``keep`` (None: all of it), with ``blank`` blanked."""
+
+    rows: int  # of the frame in the file
+    columns: int
+    keep: Rectangle | None = None
+    blank: tuple[Rectangle, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
@@ -59,6 +72,7 @@ class Source:
     frame: int = 0  # from 0
     rows: int
     columns: int
+    cut: Cut | None = None  # where rows and columns are of a part of the file's frame
     planes: int = 1  # 3 for true colour that keeps its planes
     dtype: Literal["uint8", "int8", "uint16", "int16"]
     patient: str = ""  # empty: unknown

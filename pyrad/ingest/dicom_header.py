@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from pyrad.ingest import vocabulary
+from pyrad.ingest.burned_in import admit_burned_in
 from pyrad.ingest.color import is_grey
 from pyrad.ingest.dicom_codecs import CODECS
 from pyrad.ingest.dicom_groups import (
@@ -27,10 +28,10 @@ from pyrad.ingest.dicom_pixels import DicomPixels
 from pyrad.ingest.narrow import StoredType, narrow_type
 from pyrad.ingest.policy import (
     ScanOptions,
-    admit_burned_in,
     admit_class,
     admit_image_type,
     has_frame_groups,
+    is_prone_to_text,
 )
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Attributes, admit_selected
@@ -53,12 +54,24 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     image_type = [value.upper() for value in texts(root, "ImageType")]
     series_words = identifier(root, "SeriesDescription")
     admit_image_type(image_type, series_words, sop_class=sop_class, modality=modality, options=options)
-    warnings = set(admit_burned_in(text(root, "BurnedInAnnotation").upper(), sop_class, options))
+    cut, noted_of_text = admit_burned_in(
+        root,
+        class_name=class_name,
+        prone=is_prone_to_text(sop_class),
+        how=options.burned_in,
+        rules=options.rules,
+    )
+    warnings = set(noted_of_text)
     pixels = DicomPixels(parsed)
     groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
     dtype = _stored_type(pixels)
     common = _common_facts(parsed, pixels, dtype, warnings)
     common["modality"] = modality
+    if cut is not None:
+        common["cut"] = cut
+        if cut.keep is not None:
+            top, left, bottom, right = cut.keep
+            common["rows"], common["columns"] = bottom - top, right - left
 
     sources: list[Source] = []
     facts = None

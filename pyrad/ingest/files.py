@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from pyrad.ingest.cut import apply_cut
 from pyrad.ingest.dicom_header import scan_dicom
 from pyrad.ingest.dicom_parse import has_preamble, looks_like_dataset, parse
 from pyrad.ingest.dicom_pixels import DicomPixels, frame_values
@@ -144,9 +145,11 @@ def decode_frames(sources: Sequence[Source], data: bytes) -> Iterator[NDArray[An
     A frame that cannot be decoded comes as its Rejected, and its neighbours are unharmed.
     """
     frames = _decoder(sources, data)
-    for _ in sources:
+    for source in sources:
         try:
             pixels: NDArray[Any] | Rejected = next(frames)
+            if not isinstance(pixels, Rejected):
+                pixels = apply_cut(pixels, source)
         except Rejected as rejected:
             pixels, frames = rejected, repeat(rejected)
         except MemoryError:

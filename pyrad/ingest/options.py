@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pyrad.errors import UsageError
+from pyrad.ingest.burned_in import BURNED_IN, RULES, Rule, read_rules
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
@@ -58,9 +60,9 @@ class IngestOptions:
         default="refuse",
         metadata={
             "group": _IMAGES,
-            "help": "images whose pixels may show a name: refuse those not declared free of it, or allow "
-            "them",
-            "choices": ("refuse", "allow"),
+            "help": "images whose pixels may show a name: refuse those not declared free of it; allow them; "
+            "keep only the one spatial region of an ultrasound image; or blank and crop by the rules of FILE",
+            "metavar": f"{'|'.join(BURNED_IN)}|{RULES}FILE",
         },
     )
     color: str = field(
@@ -160,7 +162,7 @@ class IngestOptions:
     def __post_init__(self) -> None:
         if not self.src:
             raise UsageError("no source is given: name a folder or a zip file of images")
-        for name in ("layout", "group_by", "codec", "color", "burned_in"):
+        for name in ("layout", "group_by", "codec", "color"):
             choices = self.__dataclass_fields__[name].metadata["choices"]
             value = getattr(self, name)
             if value not in choices and not (name == "codec" and value is None):
@@ -188,10 +190,22 @@ class IngestOptions:
         return ScanOptions(
             include=self.include,
             select=parse_conditions(self.select),
-            burned_in="allow" if self.burned_in == "allow" else "refuse",
+            burned_in="rules" if self.rules else self.burned_in,
+            rules=self.rules,
             color="planes" if self.color == "planes" else "luma",
             digest_key=digest_key,
         )
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """What to keep of images that may show text, where ``--burned-in rules:FILE`` says it."""
+        if self.burned_in.startswith(RULES):
+            return read_rules(Path(self.burned_in.removeprefix(RULES)))
+        if self.burned_in not in BURNED_IN:
+            raise UsageError(
+                f"--burned-in {self.burned_in!r}: allowed are {', '.join(BURNED_IN)} and {RULES}FILE"
+            )
+        return ()
 
     @property
     def frame_step(self) -> int:

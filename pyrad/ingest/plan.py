@@ -147,6 +147,9 @@ def recorded_options(options: IngestOptions) -> dict[str, Any]:
     """The options that shape a store's content, for its manifest."""
     names = ("layout", "columns", "keep_columns", "group_by", "color", "frames", "include", "burned_in")
     values = {name: getattr(options, name) for name in names}
+    if options.rules:
+        values["burned_in"] = "rules"
+        values["burned_in_rules"] = [rule.recorded() for rule in options.rules]
     values["select"] = [condition.recorded() for condition in parse_conditions(options.select)]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

@@ -1,4 +1,4 @@
-"""What an ingest was told -> which images it stores: limits, object classes, image types, burned-in text."""
+"""What an ingest was told -> which images it stores: limits, object classes, image types, text in pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyrad.errors import UsageError
+from pyrad.ingest.burned_in import Rule
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Condition
 
@@ -14,7 +15,6 @@ MAX_FILE_BYTES = 4 << 30  # a whole file is read into memory; native Pixel Data 
 MAX_PIXELS = 1 << 27  # of one frame: four times the largest radiograph, below Pillow's own refusal
 
 INCLUDES = ("sc", "localizer", "dose", "derived", "mpr", "mip")
-BURNED_IN = ("refuse", "allow")
 COLORS = ("luma", "planes")
 
 # PS3.4 B.5 and PS3.6 A: what is stored, by SOP Class UID, and the modality where the header names none.
@@ -71,7 +71,8 @@ class ScanOptions:
 
     include: tuple[str, ...] = ()
     select: tuple[Condition, ...] = ()
-    burned_in: Literal["refuse", "allow"] = "refuse"
+    burned_in: str = "refuse"  # or allow, crop-us-region, rules
+    rules: tuple[Rule, ...] = ()
     color: Literal["luma", "planes"] = "luma"
     digest_key: bytes = b""
 
@@ -79,8 +80,6 @@ class ScanOptions:
         for word in self.include:
             if word not in INCLUDES:
                 raise UsageError(f"--include {word!r}: allowed are {', '.join(INCLUDES)}")
-        if self.burned_in not in BURNED_IN:
-            raise UsageError(f"--burned-in {self.burned_in!r}: allowed are {', '.join(BURNED_IN)}")
         if self.color not in COLORS:
             raise UsageError(f"--color {self.color!r}: allowed are {', '.join(COLORS)}")
 
@@ -134,13 +133,6 @@ def admit_image_type(
         raise Rejected(f"image-type-{kind}", "ImageType")
 
 
-def admit_burned_in(annotation: str, sop_class: str, options: ScanOptions) -> tuple[str, ...]:
-    """Refuse text burned into the pixels, and silence about it where it is common; else return warnings."""
-    if annotation == "YES":
-        if options.burned_in == "allow":
-            return ("burned-in-annotation",)
-        raise Rejected("burned-in-annotation", "BurnedInAnnotation")
-    prone = sop_class in SECONDARY_CAPTURE or STORED_CLASSES.get(sop_class) == "US"
-    if prone and annotation != "NO" and options.burned_in != "allow":
-        raise Rejected("burned-in-unknown", "BurnedInAnnotation")
-    return ()
+def is_prone_to_text(sop_class: str) -> bool:
+    """Whether silence about burned-in text means nothing: it is common in objects of the class."""
+    return sop_class in SECONDARY_CAPTURE or STORED_CLASSES.get(sop_class) == "US"

@@ -29,10 +29,13 @@ _SKIPPED = {
     "image-type-mip": "A projection of other images; --include mip stores them.",
     "image-type-derived": "An image derived from other images; --include derived stores them.",
     "not-selected": "The file does not meet --select.",
-    "burned-in-annotation": "The header declares text burned into the pixels; --burned-in allow stores it.",
+    "burned-in-annotation": (
+        "The header declares text burned into the pixels; --burned-in crop-us-region or rules:FILE cuts it "
+        "out, allow stores it."
+    ),
     "burned-in-unknown": (
         "The header does not say that the pixels are free of burned-in text, which ultrasound and secondary "
-        "captures must; --burned-in allow stores it."
+        "captures must; --burned-in crop-us-region or rules:FILE cuts it out, allow stores it."
     ),
     # plan
     "not-in-table": "The label table does not list the file.",
@@ -115,6 +118,8 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         "first-frame-only": "An animation; only its first frame is stored.",
         "rotated": "The orientation that the file's EXIF data asks for was applied.",
         "burned-in-annotation": "The header declares text burned in; --burned-in allow was given.",
+        "cropped": "Only the rectangle that --burned-in names is kept: an ultrasound region, or a rule's.",
+        "blanked": "Rectangles that a rule of --burned-in names were blanked.",
         "no-sop-instance-uid": "The object has no SOP Instance UID; it is known by its path and its bytes.",
         "no-meta": "The file has no DICOM preamble; it was accepted for its SOP Class UID.",
         "high-bit-shifted": "High Bit is not Bits Stored - 1; the cells were shifted right.",

@@ -132,6 +132,11 @@ def _check_words(expression: str, name: str, comparison: str, words: tuple[str, 
             )
 
 
+def is_class_name(word: str) -> bool:
+    """Whether the standard calls a SOP class just so."""
+    return word.casefold() in _CLASS_NAMES
+
+
 def _is_public(name: str, word: str) -> bool:
     """Whether the word stands in a list that anybody may read."""
     if name == "class":

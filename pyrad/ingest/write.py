@@ -156,10 +156,12 @@ def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
     union: NDArray[np.bool_] | None = None
     for path in source.masks:
         mask = _decode_mask(share, source, path)
-        if mask.shape != (source.rows, source.columns):
-            raise Rejected(
-                "mask-size", detail=f"{'x'.join(map(str, mask.shape))} for {source.rows}x{source.columns}"
-            )
+        whole = (source.cut.rows, source.cut.columns) if source.cut else (source.rows, source.columns)
+        if mask.shape != whole:
+            raise Rejected("mask-size", detail=f"{'x'.join(map(str, mask.shape))} for {whole[0]}x{whole[1]}")
+        if source.cut is not None and source.cut.keep is not None:
+            top, left, bottom, right = source.cut.keep
+            mask = mask[top:bottom, left:right]
         union = mask > 0 if union is None else union | (mask > 0)
     return union
 
