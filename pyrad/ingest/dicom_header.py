@@ -10,11 +10,11 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from pyrad.ingest import vocabulary
-from pyrad.ingest.burned_in import admit_burned_in
 from pyrad.ingest.color import is_grey
+from pyrad.ingest.dicom_burned_in import admit_burned_in
+from pyrad.ingest.dicom_classes import class_name
 from pyrad.ingest.dicom_codecs import CODECS
 from pyrad.ingest.dicom_groups import (
     FrameGroups,
@@ -23,7 +23,7 @@ from pyrad.ingest.dicom_groups import (
     laterality,
     slice_thickness_mm,
 )
-from pyrad.ingest.dicom_parse import Parsed, has, identifier, integer, integers, items, quiet, text, texts
+from pyrad.ingest.dicom_parse import Parsed, has, identifier, integer, integers, items, text, texts
 from pyrad.ingest.dicom_pixels import DicomPixels
 from pyrad.ingest.narrow import StoredType, narrow_type
 from pyrad.ingest.policy import (
@@ -46,17 +46,17 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     """
     root = parsed.dataset
     sop_class = identifier(root, "SOPClassUID")
-    class_name = _registered_name(sop_class)
-    implied = admit_class(sop_class, class_name, options)
+    name = class_name(sop_class)
+    implied = admit_class(sop_class, name, options)
     modality = vocabulary.modality(text(root, "Modality").upper()) or implied
     if options.select:
-        admit_selected(_attributes(root, class_name, modality), options.select)
+        admit_selected(_attributes(root, name, modality), options.select)
     image_type = [value.upper() for value in texts(root, "ImageType")]
     series_words = identifier(root, "SeriesDescription")
     admit_image_type(image_type, series_words, sop_class=sop_class, modality=modality, options=options)
     cut, noted_of_text = admit_burned_in(
         root,
-        class_name=class_name,
+        class_name=name,
         prone=is_prone_to_text(sop_class),
         how=options.burned_in,
         rules=options.rules,
@@ -97,14 +97,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     return sources
 
 
-def _registered_name(uid: str) -> str:
-    """The standard's name of a SOP class; "" where it has none: a private UID may say whose file this is."""
-    with quiet():
-        name = str(UID(uid).name) if len(uid) <= 64 else uid
-    return "" if name == uid else name
-
-
-def _attributes(root: Dataset, class_name: str, modality: str) -> Attributes:
+def _attributes(root: Dataset, sop_class: str, modality: str) -> Attributes:
     """What `--select` may ask; of an enhanced object, what its first frame says."""
     groups = FrameGroups(root, 1, required=False).of(0)
     maker = text(root, "Manufacturer")
@@ -112,7 +105,7 @@ def _attributes(root: Dataset, class_name: str, modality: str) -> Attributes:
         "modality": modality,
         "anatomy": _anatomy(root),
         "body-part": text(root, "BodyPartExamined"),
-        "class": class_name,
+        "class": sop_class,
         "description": identifier(root, "SeriesDescription"),
         "laterality": laterality(groups),
         "view": _view(root),

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pyrad.errors import UsageError
-from pyrad.ingest.burned_in import BURNED_IN, RULES, Rule, read_rules
+from pyrad.ingest.dicom_burned_in import BURNED_IN, RULES, Rule, read_rules
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios

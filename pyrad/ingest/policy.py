@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyrad.errors import UsageError
-from pyrad.ingest.burned_in import Rule
+from pyrad.ingest.dicom_burned_in import Rule
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Condition
 

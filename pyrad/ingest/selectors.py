@@ -15,10 +15,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydicom._uid_dict import UID_dictionary
-
 from pyrad.errors import UsageError
 from pyrad.ingest import vocabulary
+from pyrad.ingest.dicom_classes import in_a_class_name
 from pyrad.ingest.reasons import Rejected
 
 WORDS = (
@@ -42,7 +41,6 @@ _CLOSED: Mapping[str, Callable[[str], str | None]] = {
     "laterality": vocabulary.laterality,
     "view": vocabulary.view,
 }
-_CLASS_NAMES = tuple(name.casefold() for name, kind, *_ in UID_dictionary.values() if kind == "SOP Class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +130,10 @@ def _check_words(expression: str, name: str, comparison: str, words: tuple[str, 
             )
 
 
-def is_class_name(word: str) -> bool:
-    """Whether the standard calls a SOP class just so."""
-    return word.casefold() in _CLASS_NAMES
-
-
 def _is_public(name: str, word: str) -> bool:
     """Whether the word stands in a list that anybody may read."""
     if name == "class":
-        return any(word in known for known in _CLASS_NAMES)
+        return in_a_class_name(word)
     if name == "anatomy":
         return vocabulary.anatomy(word) is not None
     if name == "manufacturer":

@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 
 from pyrad.errors import UsageError
 from pyrad.ingest import vocabulary
+from pyrad.ingest.dicom_classes import is_class_name
 from pyrad.ingest.dicom_parse import integer, items, text
 from pyrad.ingest.reasons import Rejected
-from pyrad.ingest.selectors import is_class_name
 from pyrad.records import Cut, Rectangle
 
 BURNED_IN = ("refuse", "allow", "crop-us-region")
