@@ -198,7 +198,7 @@ def test_a_worker_that_dies_costs_one_retry(tmp_path):
 
 def test_workers_that_keep_dying_end_the_run():
     with (
-        pytest.raises(PyradError, match="died 2 times in test with 3 tasks left"),
+        pytest.raises(PyradError, match="died 2 times in task 0 of test"),
         Workers(1, None) as workers,
         Reporter().stage("test", 3, "tasks") as stage,
     ):

@@ -86,6 +86,9 @@ _QUARANTINED = {
     "codestream-damaged": "A compressed frame is cut, or its own header cannot be parsed.",
     "codestream-mismatch": "A compressed frame has another size, or other samples, than the header says.",
     "decode-failed": "The decoder refused the pixels.",
+    "decoder-crashed": "Reading or decoding the file ended a worker process, twice.",
+    "decoder-timeout": "Reading or decoding the file used more processor time than its size warrants, twice.",
+    "memory-limit": "Reading or decoding the file takes more memory than a worker may have, or there is.",
     "not-exact-in-16-bits": "Wider integers or floats that do not all fit 16-bit integers exactly.",
     "only-padding": "Every pixel of the frame is padding.",
     # rasters and arrays

@@ -37,6 +37,12 @@ class Share:
         """A mask is read whatever it claims to be, as one plane."""
         return ScanOptions(include=INCLUDES, burned_in="allow", digest_key=self.options.digest_key)
 
+    def read(self, archive: int, path: str) -> bytes:
+        """In a guard: the bytes of a file, which from now on may take the processor time of its size."""
+        data = self.archives[archive].read(path)
+        pool.allow_for(len(data))
+        return data
+
     def digest(self, data: bytes) -> str:
         """Keyed digest of a file's bytes, as `Source.digest` has it."""
         return files.file_digest(data, self.options.digest_key)
@@ -87,9 +93,10 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
     scans = []
     for archive, path in task:
         try:
-            data = share.archives[archive].read(path)
-            sources = tuple(files.scan(archive, path, data, share.options))
-            digest = sources[0].digest or share.digest(data)
+            with pool.guard((archive, path)):
+                data = share.read(archive, path)
+                sources = tuple(files.scan(archive, path, data, share.options))
+                digest = sources[0].digest or share.digest(data)
             scans.append(FileScan(archive=archive, path=path, digest=digest, sources=sources))
         except Rejected as rejected:
             scans.append(
@@ -119,13 +126,15 @@ class PixelDigests:
 def digest_pixels(task: PixelTask) -> PixelDigests:
     """In a worker: decode a file and digest its frames."""
     share: Share = pool.shared()
+    first = task.sources[0]
     digests = []
     try:
-        data = read_unchanged(share, task.sources[0], task.digest)
-        for image in files.decode_frames(task.sources, data):
-            if isinstance(image, Rejected):
-                raise image
-            digests.append(share.pixel_digest(image))
+        with pool.guard((first.archive, first.path)):
+            data = read_unchanged(share, first, task.digest)
+            for image in files.decode_frames(task.sources, data):
+                if isinstance(image, Rejected):
+                    raise image
+                digests.append(share.pixel_digest(image))
     except Rejected as rejected:
         return PixelDigests(reason=rejected.reason, detail=describe(rejected))
     finally:
@@ -135,7 +144,7 @@ def digest_pixels(task: PixelTask) -> PixelDigests:
 
 def read_unchanged(share: Share, source: Source, digest: str) -> bytes:
     """The bytes of a source's file; Rejected where they are no longer those that were scanned."""
-    data = share.archives[source.archive].read(source.path)
+    data = share.read(source.archive, source.path)
     if share.digest(data) != digest:
         raise Rejected("file-changed")
     return data

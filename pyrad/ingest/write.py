@@ -115,9 +115,11 @@ def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[NDArray[Any] | 
 
 
 def _decode_file(share: Share, frames: Sequence[Planned]) -> list[NDArray[Any] | Rejected]:
+    first = frames[0]
     try:
-        data = read_unchanged(share, frames[0].source, frames[0].digest)
-        return list(files.decode_frames([frame.source for frame in frames], data))
+        with pool.guard((first.source.archive, first.source.path), [frame.source.frame for frame in frames]):
+            data = read_unchanged(share, first.source, first.digest)
+            return list(files.decode_frames([frame.source for frame in frames], data))
     except Rejected as rejected:
         return [rejected] * len(frames)
 
@@ -168,10 +170,11 @@ def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
 
 def _decode_mask(share: Share, source: Source, path: str) -> NDArray[Any]:
     try:
-        data = share.archives[source.archive].read(path)
-        frames = files.scan(source.archive, path, data, share.mask_options)
-        if len(frames) == 1 or source.frame < len(frames):
-            return files.decode(frames[min(source.frame, len(frames) - 1)], data)
+        with pool.guard((source.archive, path), [source.frame]):
+            data = share.read(source.archive, path)
+            frames = files.scan(source.archive, path, data, share.mask_options)
+            if len(frames) == 1 or source.frame < len(frames):
+                return files.decode(frames[min(source.frame, len(frames) - 1)], data)
     except Rejected as rejected:
         raise Rejected("mask-unreadable", detail=rejected.reason) from None
     raise Rejected("mask-size", detail=f"{len(frames)} frames, and frame {source.frame} has none")
