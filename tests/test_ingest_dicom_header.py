@@ -91,16 +91,6 @@ def test_voi_functions_are_kept_and_narrow_linear_windows_are_exact_ones():
     assert narrow.warnings == ("window-narrow",)
 
 
-def test_lookup_tables_are_refused_or_noted():
-    table = [item(LUTDescriptor=[2, 0, 16], LUTData=b"\0\0\1\0")]
-    assert refusal(dicom(ramp(), ModalityLUTSequence=table)) == (
-        "modality-lut-unsupported",
-        "ModalityLUTSequence",
-    )
-    found = source(VOILUTSequence=table, WindowCenter="1", WindowWidth="2")
-    assert (found.warnings, len(found.windows)) == (("voi-lut-not-applied",), 1)
-
-
 @pytest.mark.parametrize(
     ("dtype", "value", "limit", "padding", "warnings"),
     [

@@ -12,9 +12,10 @@ from typing import TypedDict
 from pydicom.dataset import Dataset
 
 from pyrad.ingest import vocabulary
+from pyrad.ingest.dicom_luts import read_lut
 from pyrad.ingest.dicom_parse import decimals, has, integer, items, text, texts
 from pyrad.ingest.reasons import Rejected
-from pyrad.records import VoiFunction, Window
+from pyrad.records import Lut, VoiFunction, Window
 
 _CENTIMETRES = 3  # PS3.3 C.8.5.5.1.15, Physical Units
 _VOI_FUNCTIONS: dict[str, VoiFunction] = {
@@ -24,13 +25,24 @@ _VOI_FUNCTIONS: dict[str, VoiFunction] = {
     "SIGMOID": "SIGMOID",
 }
 
+# The sequence of each functional group macro, and what stands in it: PS3.3 C.7.6.16.2.9 and C.7.6.16.2.10
+_TRANSFORMATION = (
+    "PixelValueTransformationSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+)
+_VOI = ("FrameVOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTSequence")
+
 
 class FrameFacts(TypedDict):
     """The fields of a Source that may differ from frame to frame."""
 
     slope: float
     intercept: float
+    modality_lut: Lut | None
     windows: tuple[Window, ...]
+    voi_lut: Lut | None
     spacing_mm: tuple[float, float] | None
     position_mm: float | None
     laterality: str | None
@@ -60,13 +72,24 @@ class FrameGroups:
         return [*self._per_frame[frame : frame + 1], *self._shared, self._root]
 
 
-def frame_facts(groups: list[Dataset], modality: str, *, grey: bool, warnings: set[str]) -> FrameFacts:
-    """The facts of one frame; ``warnings`` gains what was left out. Colour has no rescale and no window."""
-    slope, intercept = _rescale(groups, modality, warnings) if grey else (1.0, 0.0)
+def frame_facts(
+    groups: list[Dataset], modality: str, *, stored: tuple[int, int] | None, warnings: set[str]
+) -> FrameFacts:
+    """The facts of one frame; ``warnings`` gains what was left out.
+
+    ``stored`` are the least and greatest stored value there can be; None for colour, which has neither
+    rescale nor window.
+    """
+    grey = stored is not None
+    modality_lut = _modality_lut(groups, modality, stored, warnings) if stored else None
+    slope, intercept = (1.0, 0.0) if modality_lut or not grey else _rescale(groups, modality, warnings)
+    values = (0, 0) if modality_lut or not stored else [slope * end + intercept for end in stored]
     return {
         "slope": slope,
         "intercept": intercept,
+        "modality_lut": modality_lut,
         "windows": _windows(groups, warnings) if grey else (),
+        "voi_lut": _voi_lut(groups, warnings, signed=min(values) < 0) if grey else None,
         "spacing_mm": _spacing(groups, modality, warnings),
         "position_mm": _position(groups),
         "laterality": laterality(groups),
@@ -99,7 +122,7 @@ def _macro(groups: list[Dataset], sequence: str, *keywords: str) -> Dataset:
 
 def _rescale(groups: list[Dataset], modality: str, warnings: set[str]) -> tuple[float, float]:
     """Rescale Slope and Intercept (PS3.3 C.11.1); both absent: identity. Zero or no number is refused."""
-    source = _macro(groups, "PixelValueTransformationSequence", "RescaleSlope", "RescaleIntercept")
+    source = _macro(groups, *_TRANSFORMATION)
     present = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if has(source, keyword)]
     found: dict[str, float] = {}
     for keyword in present:
@@ -116,11 +139,42 @@ def _rescale(groups: list[Dataset], modality: str, warnings: set[str]) -> tuple[
     return found.get("RescaleSlope", 1.0), found.get("RescaleIntercept", 0.0)
 
 
+def _modality_lut(
+    groups: list[Dataset], modality: str, stored: tuple[int, int], warnings: set[str]
+) -> Lut | None:
+    """The Modality LUT (PS3.3 C.11.1.1), which stands in place of a rescale; damaged, it is refused."""
+    source = _macro(groups, *_TRANSFORMATION)
+    sequence = items(source, "ModalityLUTSequence")
+    if not sequence:
+        return None
+    found = read_lut(sequence[0], signed=stored[0] < 0)  # C.11.1.1.1: as Pixel Representation
+    if found is None:
+        raise Rejected("bad-modality-lut", "ModalityLUTSequence")
+    if has(source, "RescaleSlope") or has(source, "RescaleIntercept"):
+        warnings.add("rescale-ignored")
+    if modality == "CT" and text(sequence[0], "ModalityLUTType").upper() not in ("", "HU"):
+        warnings.add("rescale-type-not-hu")
+    return found[0]
+
+
+def _voi_lut(groups: list[Dataset], warnings: set[str], *, signed: bool) -> Lut | None:
+    """The first VOI LUT (PS3.3 C.11.2.1.1); ``signed`` says whether a modality value may be negative."""
+    sequence = items(_macro(groups, *_VOI), "VOILUTSequence")
+    if not sequence:
+        return None
+    found = read_lut(sequence[0], signed=signed)
+    if found is None:
+        warnings.add("voi-lut-ignored")
+        return None
+    lut, declared_bits = found
+    if lut.bits != declared_bits:
+        warnings.add("voi-lut-bits")
+    return lut
+
+
 def _windows(groups: list[Dataset], warnings: set[str]) -> tuple[Window, ...]:
     """The windows that can be applied, in their order (PS3.3 C.11.2.1.2)."""
-    source = _macro(groups, "FrameVOILUTSequence", "WindowCenter", "WindowWidth")
-    if items(source, "VOILUTSequence") or items(groups[-1], "VOILUTSequence"):
-        warnings.add("voi-lut-not-applied")
+    source = _macro(groups, *_VOI)
     centers, widths = decimals(source, "WindowCenter"), decimals(source, "WindowWidth")
     name = text(source, "VOILUTFunction").upper()
     function = _VOI_FUNCTIONS.get(name, "LINEAR")

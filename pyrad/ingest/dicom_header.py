@@ -33,7 +33,6 @@ from pyrad.ingest.policy import (
     has_frame_groups,
     is_prone_to_text,
 )
-from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Attributes, admit_selected
 from pyrad.records import Source
 
@@ -79,7 +78,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     for frame in range(pixels.form.frames):
         if facts is None or groups.differ:
             noted = set(warnings)
-            facts = frame_facts(groups.of(frame), modality, grey=not pixels.is_color, warnings=noted)
+            facts = frame_facts(groups.of(frame), modality, stored=pixels.stored_range, warnings=noted)
         planes, photometric, color_notes = _color(pixels, frame, options)
         sources.append(
             Source(
@@ -149,8 +148,6 @@ def _common_facts(
 ) -> dict[str, Any]:
     """The fields of a Source that are the same for every frame; ``warnings`` gains what was noticed."""
     root, form = parsed.dataset, pixels.form
-    if items(root, "ModalityLUTSequence"):
-        raise Rejected("modality-lut-unsupported", "ModalityLUTSequence")
     shape = text(root, "PresentationLUTShape").upper()
     uid = identifier(root, "SOPInstanceUID")
     body_part = text(root, "BodyPartExamined")

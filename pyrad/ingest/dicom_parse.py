@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
@@ -192,10 +194,15 @@ def _inflate(packed: memoryview) -> bytes:
     return inflated
 
 
-def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
-    """VR, value and byte order of an element; a value that pydicom has converted already comes as text."""
+def _tag(keyword: str) -> int:
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword  # noqa: S101 - our own misspelling
+    return tag
+
+
+def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
+    """VR, value and byte order of an element; a value that pydicom has converted already comes as text."""
+    tag = _tag(keyword)
     if tag not in dataset:
         return "", b"", True
     element: Any = dataset.get_item(tag, keep_deferred=True)
@@ -211,7 +218,9 @@ def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
 
 
 def has(dataset: Dataset, keyword: str) -> bool:
-    """Whether the element is present with a value."""
+    """Whether the element is present with a value, or a sequence with an item."""
+    if dictionary_VR(_tag(keyword)) == "SQ":
+        return bool(items(dataset, keyword))
     return bool(_raw(dataset, keyword)[1])
 
 
@@ -278,6 +287,14 @@ def raw_bytes(dataset: Dataset, keyword: str) -> bytes:
     """The bytes of an element as they stand in the file; b"" where absent."""
     value = _raw(dataset, keyword)[1]
     return value if isinstance(value, bytes) else b""
+
+
+def words(dataset: Dataset, keyword: str) -> NDArray[np.uint16]:
+    """The 16-bit words of an element, whatever its VR; an odd byte at the end counts as a low one."""
+    _vr, value, little_endian = _raw(dataset, keyword)
+    data = value if isinstance(value, bytes) else b""
+    data += b"\0" * (len(data) % 2)
+    return np.frombuffer(data, "<u2" if little_endian else ">u2").astype(np.uint16)
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -6,29 +6,20 @@ unused bits never reach the store; nothing is rescaled, windowed or inverted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.pixels.processing import convert_color_space
 
 from pyrad.ingest.color import luma, planes
 from pyrad.ingest.dicom_codecs import CODECS, Cells
 from pyrad.ingest.dicom_format import PixelFormat, pixel_format
 from pyrad.ingest.dicom_frames import Frames
-from pyrad.ingest.dicom_parse import Parsed, has, integers, quiet, raw_bytes
+from pyrad.ingest.dicom_palette import read_palette
+from pyrad.ingest.dicom_parse import Parsed, quiet
 from pyrad.ingest.reasons import Rejected
 from pyrad.records import Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class Palette:
-    """A colour lookup table: index ``first`` maps to ``colors[0]``."""
-
-    first: int
-    colors: NDArray[Any]  # (entries, 3), uint8 or uint16
 
 
 class DicomPixels:
@@ -42,12 +33,20 @@ class DicomPixels:
             )
         self._frames = Frames(parsed, self.form)
         grey_index = self.form.photometric == "PALETTE COLOR"
-        self._palette = read_palette(parsed, signed=self.form.signed) if grey_index else None
+        self._palette = read_palette(parsed.dataset, signed=self.form.signed) if grey_index else None
 
     @property
     def is_color(self) -> bool:
         """Whether ``values`` has three samples a pixel."""
         return self.form.samples == 3 or self._palette is not None
+
+    @property
+    def stored_range(self) -> tuple[int, int] | None:
+        """The least and greatest of ``values`` that there can be; None where ``is_color``."""
+        if self.is_color:
+            return None
+        span = 1 << self.form.bits_stored
+        return (-span // 2, span // 2 - 1) if self.form.signed else (0, span - 1)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -144,44 +143,6 @@ def expand_422(flat: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     if len(pairs) == rows * ((columns + 1) // 2):
         return full.reshape(rows, -1, 3)[:, :columns]
     return full.reshape(-1, 3)[: rows * columns].reshape(rows, columns, 3)
-
-
-def read_palette(parsed: Parsed, *, signed: bool) -> Palette:
-    """The palette of a PALETTE COLOR image (PS3.3 C.7.6.3.1.5, C.7.6.3.1.6), exactly as written."""
-    channels = []
-    first = 0
-    for color in ("Red", "Green", "Blue"):
-        table = f"{color}PaletteColorLookupTable"
-        if not has(parsed.dataset, table + "Data"):
-            segmented = has(parsed.dataset, f"Segmented{table}Data")
-            raise Rejected("segmented-palette-unsupported" if segmented else "bad-palette", table + "Data")
-        entries, first, bits = _descriptor(parsed.dataset, table + "Descriptor")
-        if signed and first >= 1 << 15:
-            first -= 1 << 16
-        raw = raw_bytes(parsed.dataset, table + "Data")
-        word = "<u2" if parsed.little_endian else ">u2"
-        if len(raw) >= 2 * entries:
-            channel = np.frombuffer(raw, word, entries).astype(np.uint16)
-            # 8-bit entries in 16-bit cells (C.7.6.3.1.6)
-            channel = channel.astype(np.uint8) if bits == 8 and channel.max() < 256 else channel
-        elif bits == 8 and len(raw) >= entries:
-            raw = raw if parsed.little_endian else np.frombuffer(raw, ">u2").astype("<u2").tobytes()
-            channel = np.frombuffer(raw, np.uint8, entries)
-        else:
-            raise Rejected("bad-palette", table + "Data", f"{len(raw)} bytes for {entries} entries")
-        channels.append(channel)
-    if len({len(channel) for channel in channels}) != 1:
-        raise Rejected("bad-palette", "RedPaletteColorLookupTableDescriptor", "tables of unequal length")
-    return Palette(first=first, colors=np.stack(channels, axis=-1))
-
-
-def _descriptor(dataset: Dataset, keyword: str) -> tuple[int, int, int]:
-    """Entries (0 means 65536), first index and bits of a lookup table."""
-    values = integers(dataset, keyword)
-    if len(values) != 3 or values[2] not in (8, 16):
-        raise Rejected("bad-palette", keyword)
-    entries, first, bits = (int(value or 0) for value in values)
-    return entries or 1 << 16, first, bits
 
 
 def frame_values(pixels: DicomPixels, source: Source) -> NDArray[Any]:
