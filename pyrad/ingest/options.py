@@ -158,6 +158,15 @@ class IngestOptions:
         default=None,
         metadata={"group": _RUNNING, "help": "processes that read and decode (default: one for each core)"},
     )
+    ray: str = field(
+        default="off",
+        metadata={
+            "group": _RUNNING,
+            "help": "work by Ray: off, local (a private cluster on this machine), auto (the cluster that "
+            "runs here or at RAY_ADDRESS), or a cluster's HOST:PORT (docs/cluster.md)",
+            "metavar": "off|local|auto|ADDRESS",
+        },
+    )
 
     def __post_init__(self) -> None:
         if not self.src:
@@ -169,6 +178,7 @@ class IngestOptions:
                 raise UsageError(f"--{name.replace('_', '-')} {value!r}: allowed are {', '.join(choices)}")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: at least 1 is needed; leave it out for one a core")
+        self._check_ray()
         if self.split is not None:
             parse_ratios(self.split)
         self.scan_options(b"")  # its words are checked before anything is opened
@@ -206,6 +216,20 @@ class IngestOptions:
                 f"--burned-in {self.burned_in!r}: allowed are {', '.join(BURNED_IN)} and {RULES}FILE"
             )
         return ()
+
+    @property
+    def on_shared_cluster(self) -> bool:
+        """Whether the work goes to machines that others may use too."""
+        return self.ray not in ("off", "local")
+
+    def _check_ray(self) -> None:
+        host, _, port = self.ray.rpartition(":")
+        if self.ray in ("off", "local", "auto") or (host and "/" not in host and port.isdecimal()):
+            return
+        raise UsageError(
+            f"--ray {self.ray!r}: allowed are off, local, auto and HOST:PORT of a cluster's head; a driver "
+            "outside of the cluster (ray://) cannot see what its nodes see: run the command on a node"
+        )
 
     @property
     def frame_step(self) -> int:

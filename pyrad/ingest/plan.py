@@ -143,6 +143,11 @@ def rank_slices(files: Sequence[File], names: Names) -> dict[str, int]:
     return {order[-1]: rank for orders in by_series.values() for rank, order in enumerate(sorted(orders))}
 
 
+def shaping_versions() -> dict[str, str]:
+    """Package -> version of all that shapes a store's bytes; empty for one that is not installed."""
+    return {name: _version(name) for name in _SHAPING_PACKAGES}
+
+
 def recorded_options(options: IngestOptions) -> dict[str, Any]:
     """The options that shape a store's content, for its manifest."""
     names = ("layout", "columns", "keep_columns", "group_by", "color", "frames", "include", "burned_in")
@@ -221,8 +226,7 @@ def _large_groups(group_of: Mapping[str, str]) -> list[str]:
 
 def _digest(samples: Sequence[Planned], options: IngestOptions, digest_key: bytes, base: str) -> str:
     """Keyed digest of everything that shapes the part."""
-    versions = {name: _version(name) for name in _SHAPING_PACKAGES}
-    head = json.dumps([base, versions, recorded_options(options), options.split], sort_keys=True)
+    head = json.dumps([base, shaping_versions(), recorded_options(options), options.split], sort_keys=True)
     mac = hmac.new(digest_key, head.encode(), hashlib.sha256)
     for sample in samples:
         mac.update(repr(sample).encode("utf-8", "backslashreplace"))

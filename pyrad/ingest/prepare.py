@@ -9,6 +9,7 @@ from pathlib import Path
 from pyrad.errors import UsageError
 from pyrad.ingest import committed as past
 from pyrad.ingest.archive import Archive, Member, open_archive
+from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.committed import Committed
 from pyrad.ingest.duplicates import File, find_copies, settle, undecided
 from pyrad.ingest.layouts import Listing, Selection
@@ -61,7 +62,11 @@ def open_sources(options: IngestOptions) -> list[Opened]:
 
 
 def scan_sources(
-    sources: Sequence[Opened], selection: Selection, workers: Workers, reporter: Reporter, ledger: Ledger
+    sources: Sequence[Opened],
+    selection: Selection,
+    workers: Workers | ClusterWorkers,
+    reporter: Reporter,
+    ledger: Ledger,
 ) -> list[FileScan]:
     """Read the headers of every file that the layout selects, in the order of the listing."""
     wanted: list[tuple[int, Member]] = []
@@ -125,7 +130,7 @@ def settle_files(
     files: Sequence[File],
     committed: Committed,
     names: Names,
-    workers: Workers,
+    workers: Workers | ClusterWorkers,
     reporter: Reporter,
     ledger: Ledger,
 ) -> NewFiles:

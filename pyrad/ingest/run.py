@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from pyrad.errors import UsageError
 from pyrad.ingest.assemble import Assembled, assemble
 from pyrad.ingest.audit import AuditLog
+from pyrad.ingest.cluster import ClusterWorkers, open_workers
 from pyrad.ingest.committed import Committed, read_committed
 from pyrad.ingest.duplicates import File
 from pyrad.ingest.layouts import Selection
@@ -58,6 +58,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         options.secret_file,
         key_check=there.key_check if there else None,
         store=options.store.name,
+        must_be_given=options.on_shared_cluster,
     )
     share = Share(
         archives=tuple(source.archive for source in sources),
@@ -72,7 +73,9 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             key_check=secret.key_check,
             file_salt=secret.file_salt,
         ) as writer,
-        Workers(options.workers or _cores(), share) as workers,
+        open_workers(
+            options, share, sources=[source.path for source in sources], working=writer.partial
+        ) as workers,
     ):
         ingest = _Ingest(
             options=options,
@@ -107,7 +110,7 @@ class _Ingest:
     private: PrivateFolder
     audit: AuditLog
     writer: StoreWriter
-    workers: Workers
+    workers: Workers | ClusterWorkers
 
     def run(self, selection: Selection, committed: Committed, began_s: float) -> IngestSummary:
         for note in selection.notes:
@@ -313,11 +316,6 @@ class _Ingest:
         )
         self.reporter.result(summary.as_record(), summary.as_text())
         return summary
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _profile(options: IngestOptions) -> Profile | None:

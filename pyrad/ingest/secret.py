@@ -78,13 +78,21 @@ class Secret:
         return hmac.digest(self._secret, b"pyrad file salt 1", "sha256")[:16].hex()
 
 
-def resolve_secret(secret_file: Path | None, *, key_check: str | None, store: str) -> Secret:
+def resolve_secret(
+    secret_file: Path | None, *, key_check: str | None, store: str, must_be_given: bool = False
+) -> Secret:
     """The secret of this ingest: ``--secret-file``, else ``PYRAD_SECRET``, else the user's own file.
 
     ``key_check`` is the one of the store that is added to, None for a new store: only then is a secret made,
-    which `Secret.keep` writes to the user's file. SecretError where it is absent or not the store's.
+    which `Secret.keep` writes to the user's file. SecretError where it is absent or not the store's, or where
+    it ``must_be_given`` and is only a file of this machine's user.
     """
     secret = _given(secret_file)
+    if secret is None and must_be_given:
+        raise SecretError(
+            "a shared cluster is no place to make or find a secret: give one by --secret-file or "
+            f"{ENVIRONMENT} (to make one: openssl rand -hex 32)"
+        )
     if secret is None:
         path = config_folder() / "secret"
         if path.is_file():
