@@ -1,26 +1,22 @@
 """A label table (CSV) -> what its rows say of each file, by role; docs/layouts.md states what is accepted.
 
-Rows are numbered as an editor shows them: the header is row 1. Errors name rows and columns, never a value
-of a cell, which may be a patient's.
+Errors name rows and columns, never a value of a cell, which may be a patient's.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyrad.errors import UsageError
+from pyrad.ingest.csvfile import is_missing, parse_csv, refuse_rows, row_list
 from pyrad.ingest.split import parse_split
 from pyrad.records import Split
 
 ROLES = ("path", "label", "patient", "study", "series", "split", "mask", "modality", "anatomy")
 READ_BY_DEFAULT = ("path", "label", "patient")
 JOIN_KEYS = ("path", "patient", "study", "series")  # used and dropped; never copied into a store
-MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})  # in lower case
-TABLE_BYTES_LIMIT = 1 << 30
 
 _ROLE_ALIASES = {"group": "patient", "labels": "label", "masks": "mask"}
 
@@ -77,7 +73,8 @@ def read_table(
     ``roles`` maps roles to columns as ``--columns`` gave them; ``keep`` are columns to carry along; a missing
     column ``label`` is an error only where ``need_label``. UsageError says what is wrong and in which rows.
     """
-    header, lines = _parse(data, name)
+    header, rest = parse_csv(data, name)
+    lines = list(rest)
     columns = {role: role for role in READ_BY_DEFAULT if role in header} | dict(roles)
     unknown = [column for column in (*columns.values(), *keep) if column not in header]
     missing = [role for role in ("path", *(["label"] if need_label else [])) if role not in columns]
@@ -103,9 +100,9 @@ def read_table(
     at = {role: header.index(column) for role, column in columns.items()}
     kept_at = {column: header.index(column) for column in keep}
     rows = tuple(_row(number, cells, at, kept_at) for number, cells in lines)
-    _refuse(name, (row.number for row in rows if not row.path), "have no path")
+    refuse_rows(name, (row.number for row in rows if not row.path), "have no path")
     if "split" in at:
-        _refuse(
+        refuse_rows(
             name,
             (
                 number
@@ -115,19 +112,6 @@ def read_table(
             f"have another word than train, val or test in column {columns['split']}",
         )
     return Table(name=name, header=header, columns=columns, rows=rows)
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says nothing: it is empty, blank, NaN, NA, N/A or null."""
-    return cell.strip().lower() in MISSING
-
-
-def row_list(numbers: Iterable[int]) -> str:
-    """Row numbers for a message: "rows 3, 5, 8 and 12 more"."""
-    rows = sorted(set(numbers))
-    shown = ", ".join(str(number) for number in rows[:5])
-    rest = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    return f"row{'s' if len(rows) > 1 else ''} {shown}{rest}"
 
 
 def merge_rows(rows: Sequence[Row], name: str) -> Row:
@@ -150,47 +134,6 @@ def merge_rows(rows: Sequence[Row], name: str) -> Row:
         for column in rows[0].kept
     }
     return replace(rows[0], labels=labels, kept=kept, **merged)
-
-
-def _parse(data: bytes, name: str) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
-    """Header and numbered rows; blank lines are left out, cells are stripped of surrounding blanks."""
-    if len(data) > TABLE_BYTES_LIMIT:
-        raise UsageError(f"{name} has {len(data)} bytes, above the limit of {TABLE_BYTES_LIMIT} for a table")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{name} is not UTF-8 text (row {row}); save it as CSV in UTF-8") from None
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        begin = 1
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append((begin, [cell.strip() for cell in cells]))
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise UsageError(f"{name} is no CSV: {error} (row {reader.line_num})") from None
-    if not lines:
-        raise UsageError(f"{name} is empty: a table has a header and a row for each file")
-    header = tuple(lines[0][1])
-    twice = sorted({column for column in header if column and header.count(column) > 1})
-    if twice:
-        raise UsageError(f"{name} has two columns of the name {', '.join(twice)}; rename one of them")
-    _refuse(
-        name,
-        (number for number, cells in lines[1:] if len(cells) != len(header)),
-        f"do not have the header's {len(header)} columns",
-    )
-    return header, lines[1:]
-
-
-def _refuse(name: str, numbers: Iterable[int], why: str) -> None:
-    rows = list(numbers)
-    if rows:
-        raise UsageError(f"{name}: {row_list(rows)} {why}")
 
 
 def _row(number: int, cells: Sequence[str], at: Mapping[str, int], kept_at: Mapping[str, int]) -> Row:

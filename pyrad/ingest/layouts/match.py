@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pyrad.errors import UsageError
+from pyrad.ingest.csvfile import row_list
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.finder import Finder
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.table import Row, Table, merge_rows, row_list
+from pyrad.ingest.table import Row, Table, merge_rows
 
 _PATIENT_COLUMNS = frozenset({"patient_id", "patientid", "patient id", "subject", "subject_id", "subjectid"})
 
