@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+Outline = tuple[tuple[float, float], ...]  # a closed polygon of (x, y) in pixels from the upper left corner
+
 VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]  # PS3.3 C.11.2.1.3
 
 
@@ -83,6 +85,8 @@ class Source:
     labels: tuple[str, ...] = ()
     split: Split | None = None  # a layout's own split
     masks: tuple[str, ...] = ()  # paths of mask files in the same archive; their union is stored
+    mask_from: int = 1  # the lowest value of a mask file that belongs to the mask
+    outlines: tuple[Outline, ...] = ()  # masks that are drawn: part of the same union
     modality: str | None = None
     anatomy: str | None = None
     slope: float = 1.0

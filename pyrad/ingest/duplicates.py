@@ -19,7 +19,19 @@ from pyrad.records import SPLITS, Source
 
 # A copy's own affair: where it lies, and what a table says of that path.
 _NOT_COMPARED = frozenset(
-    {"archive", "path", "digest", "labels", "split", "masks", "kept", "warnings", "slice_index"}
+    {
+        "archive",
+        "path",
+        "digest",
+        "labels",
+        "split",
+        "masks",
+        "mask_from",
+        "outlines",
+        "kept",
+        "warnings",
+        "slice_index",
+    }
 )
 _COMPARED = tuple(name for name in Source.__dataclass_fields__ if name not in _NOT_COMPARED)
 
@@ -126,7 +138,7 @@ def _merge(copies: Sequence[File]) -> File:
         facts: dict[str, Any] = {
             "labels": tuple(sorted({label for frame in frames for label in frame.labels}))
         }
-        for name in ("patient", "study", "series", "masks", "modality", "anatomy", "kept"):
+        for name in ("patient", "study", "series", "masks", "outlines", "modality", "anatomy", "kept"):
             facts[name] = next(
                 (value for frame in frames if (value := getattr(frame, name))),
                 getattr(first.sources[0], name),

@@ -13,7 +13,15 @@ from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
 
-LAYOUTS = ("auto", "dicom", "folder", "table")
+# Whole data sets as their authors publish them; layouts/published.py has a function for each.
+PUBLISHED_LAYOUTS = (
+    *("radimagenet", "busi", "ddti", "mrnet", "rsna-pneumonia", "rsna-ich", "covid-ct", "cc-ccii"),
+)
+LAYOUTS = ("auto", "dicom", "folder", "table", *PUBLISHED_LAYOUTS)
+
+# Radiographs that are published as secondary captures, silent about burned-in text: by asking for the layout
+# the user says what they are.
+_SECONDARY_CAPTURES = "rsna-pneumonia"
 
 # Titles under which the help shows the options.
 _IMAGES = "which images"
@@ -77,8 +85,8 @@ class IngestOptions:
         default="auto",
         metadata={
             "group": _LABELS,
-            "help": "where labels and patients come from: a table, DICOM tags, the names of folders, or "
-            "whichever fits",
+            "help": "where labels and patients come from: a table, DICOM tags, the names of folders, "
+            "whichever fits, or a data set as its authors publish it",
             "choices": LAYOUTS,
         },
     )
@@ -186,21 +194,22 @@ class IngestOptions:
         self.quarantine_share  # noqa: B018 - likewise
         if self.layout == "table" and self.table is not None:
             return
-        if self.table is not None and self.layout in ("dicom", "folder"):
+        if self.table is not None and self.layout not in ("auto", "table"):
             raise UsageError(
                 f"--table is given and --layout {self.layout} reads none: use --layout table, or auto"
             )
-        if self.layout in ("dicom", "folder") and (self.columns or self.keep_columns):
+        if self.layout not in ("auto", "table") and (self.columns or self.keep_columns):
             raise UsageError(
                 f"--columns and --keep-columns need a table, and --layout {self.layout} reads none"
             )
 
     def scan_options(self, digest_key: bytes) -> ScanOptions:
         """What shapes the sources of a file; ``digest_key`` is the key of the digests of files."""
+        captures = self.layout == _SECONDARY_CAPTURES
         return ScanOptions(
-            include=self.include,
+            include=(*self.include, "sc") if captures else self.include,
             select=parse_conditions(self.select),
-            burned_in="rules" if self.rules else self.burned_in,
+            burned_in="allow" if captures else "rules" if self.rules else self.burned_in,
             rules=self.rules,
             color="planes" if self.color == "planes" else "luma",
             digest_key=digest_key,

@@ -203,7 +203,8 @@ class _Ingest:
                 )
                 arrays[geometry] = entry
                 specs = self.writer.shards(entry)
-                masked = any(plan.samples[at].source.masks for at in positions)
+                sources = (plan.samples[at].source for at in positions)
+                masked = any(source.masks or source.outlines for source in sources)
                 mask_specs = self.writer.shards(self.writer.masks(entry)) if masked else [None] * len(specs)
                 facts[geometry] = [[] for _ in specs]
                 for spec, mask_spec in zip(specs, mask_specs, strict=True):

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.csvfile import is_missing, parse_csv, refuse_rows, row_list
 from pyrad.ingest.split import parse_split
-from pyrad.records import Split
+from pyrad.records import Outline, Split
 
 ROLES = ("path", "label", "patient", "study", "series", "split", "mask", "modality", "anatomy")
 READ_BY_DEFAULT = ("path", "label", "patient")
 JOIN_KEYS = ("path", "patient", "study", "series")  # used and dropped; never copied into a store
 
 _ROLE_ALIASES = {"group": "patient", "labels": "label", "masks": "mask"}
+_NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """What one row of a table says; "" and () where it says nothing."""
 
-    number: int
+    number: int = 0  # 0: no row of a file, but what a published data set says by its folders
     path: str
     labels: tuple[str, ...] = ()
     patient: str = ""
@@ -33,19 +35,22 @@ class Row:
     series: str = ""
     split: Split | None = None
     masks: tuple[str, ...] = ()
+    mask_from: int = 1  # the lowest value of a mask file that belongs to the mask
+    outlines: tuple[Outline, ...] = ()  # masks that are drawn, not files
     modality: str = ""
     anatomy: str = ""
-    kept: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=lambda: _NOTHING_KEPT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as it was read."""
+    """A table as it was read, or as the layout of a published data set makes it."""
 
     name: str  # what messages call it
-    header: tuple[str, ...]
-    columns: Mapping[str, str]  # role -> column
+    header: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)  # role -> column
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
 
 def parse_roles(columns: Sequence[str]) -> dict[str, str]:
@@ -119,7 +124,7 @@ def merge_rows(rows: Sequence[Row], name: str) -> Row:
     if len(rows) == 1:
         return rows[0]
     merged: dict[str, Any] = {}
-    for attribute in ("patient", "study", "series", "split", "masks", "modality", "anatomy"):
+    for attribute in ("patient", "study", "series", "split", "masks", "outlines", "modality", "anatomy"):
         values = {getattr(row, attribute) for row in rows} - {"", None, ()}
         if len(values) > 1:
             raise UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrad.ingest import files, pool
+from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
@@ -151,20 +151,24 @@ def _unpadded(image: NDArray[Any], source: Source) -> NDArray[Any]:
 
 
 def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
-    """The union of a source's masks: where any is above 0; never resized.
+    """The union of a source's masks and outlines; a mask file is never resized.
 
     A mask file of one frame is of every frame of its image; one of several has a frame for each.
     """
+    whole = (source.cut.rows, source.cut.columns) if source.cut else (source.rows, source.columns)
     union: NDArray[np.bool_] | None = None
     for path in source.masks:
         mask = _decode_mask(share, source, path)
-        whole = (source.cut.rows, source.cut.columns) if source.cut else (source.rows, source.columns)
         if mask.shape != whole:
             raise Rejected("mask-size", detail=f"{'x'.join(map(str, mask.shape))} for {whole[0]}x{whole[1]}")
-        if source.cut is not None and source.cut.keep is not None:
-            top, left, bottom, right = source.cut.keep
-            mask = mask[top:bottom, left:right]
-        union = mask > 0 if union is None else union | (mask > 0)
+        inside = mask >= source.mask_from
+        union = inside if union is None else union | inside
+    if source.outlines:
+        drawn = outlines.fill(source.outlines, *whole)
+        union = drawn if union is None else union | drawn
+    if union is not None and source.cut is not None and source.cut.keep is not None:
+        top, left, bottom, right = source.cut.keep
+        union = union[top:bottom, left:right]
     return union
 
 

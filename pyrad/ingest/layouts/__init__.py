@@ -7,10 +7,12 @@ docs/layouts.md states how paths are matched and what is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyrad.errors import UsageError
 from pyrad.ingest.table import Row
 
 FileId = tuple[int, str]  # which archive, path in it
@@ -29,6 +31,18 @@ class Listing:
         """``name/`` where everything lies in one folder, else ""."""
         tops = {path.partition("/")[0] for path in self.paths if "/" in path}
         return f"{tops.pop()}/" if len(tops) == 1 and all("/" in path for path in self.paths) else ""
+
+    def search(self, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
+        """The paths that end in what ``pattern`` matches, which begins at the root or behind a slash."""
+        ends = re.compile(rf"(?:.*/)?(?:{pattern})", re.DOTALL)
+        return ((path, match) for path in self.paths if (match := ends.fullmatch(path)))
+
+    def unlike(self, data_set: str, expected: str) -> UsageError:
+        """The error for an archive that is not the data set whose layout was asked for."""
+        return UsageError(
+            f"{self.path.name} does not look like {data_set}: expected are {expected}; docs/layouts.md shows "
+            "the tree, and --layout auto reads any other"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,12 @@ def _by_folder(
 
 def _by_table(rows: Mapping[FileId, Row], file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
     row = rows[file]
-    facts: dict[str, Any] = {"labels": row.labels, "split": row.split, "masks": row.masks, "kept": row.kept}
+    facts: dict[str, Any] = {
+        name: getattr(row, name) for name in ("labels", "split", "masks", "mask_from", "outlines")
+    }
     for name in ("patient", "study", "series", "modality", "anatomy"):
         if getattr(row, name):
             facts[name] = getattr(row, name)
+    if row.kept:
+        facts["kept"] = row.kept
     return tuple(replace(frame, **facts) for frame in frames)

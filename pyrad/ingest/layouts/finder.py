@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 
 class Finder:
-    """What a table calls a file -> paths of one archive."""
+    """The paths of one archive, by every name that a table may call them."""
 
     def __init__(self, paths: Iterable[str], folder: str) -> None:
         self._paths = set(paths)
         self._folders = tuple(dict.fromkeys((folder, "")))
-        self._stems: dict[str, list[str]] = defaultdict(list)
-        self._names: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(self._paths):
-            name = path.rpartition("/")[2]
-            self._stems[_stem(path)].append(path)
-            self._names[name].append(path)
-            if _stem(name) != name:
-                self._names[_stem(name)].append(path)
 
     def find(self, value: str, beside: str = "") -> list[str]:
         """Paths that ``value`` may mean: one is good, none is absent, several are ambiguous.
@@ -33,9 +26,27 @@ class Finder:
             if start + value in self._paths:
                 return [start + value]
         for start in starts:
-            if self._stems.get(start + value):
+            if start + value in self._stems:
                 return self._stems[start + value]
         return [] if "/" in value else self._names.get(value, [])
+
+    @cached_property
+    def _stems(self) -> Mapping[str, list[str]]:
+        """Paths by themselves without extension; a table of whole paths never needs them."""
+        stems = defaultdict(list)
+        for path in sorted(self._paths):
+            stems[_stem(path)].append(path)
+        return stems
+
+    @cached_property
+    def _names(self) -> Mapping[str, list[str]]:
+        """Paths by their last part, with and without extension."""
+        names = defaultdict(list)
+        for path in sorted(self._paths):
+            name = path.rpartition("/")[2]
+            for known in {name, _stem(name)}:
+                names[known].append(path)
+        return names
 
 
 def _stem(path: str) -> str:

@@ -1,68 +1,86 @@
-"""Rows of label tables -> the files and the masks that they mean."""
+"""Rows of tables -> the files and the masks that they mean."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pyrad.errors import UsageError
 from pyrad.ingest.csvfile import row_list
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.finder import Finder
-from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import Row, Table, merge_rows
 
 _PATIENT_COLUMNS = frozenset({"patient_id", "patientid", "patient id", "subject", "subject_id", "subjectid"})
 
 
-def match_tables(
-    listings: Sequence[Listing], tables: Mapping[int, tuple[Table, str]], options: IngestOptions
-) -> Selection:
-    """Match the rows of ``tables`` (archive -> table, and the folder its paths may start from) to files."""
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A table, the archives of which it speaks, and the folder that its paths may start from."""
+
+    table: Table
+    archives: tuple[int, ...]
+    folder: str = ""
+
+
+def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise: str) -> Selection:
+    """Match the rows of every table to files; archives without a table have the layout ``otherwise``.
+
+    UsageError where the rows of a table match no file, could mean several, or contradict each other.
+    """
     rows: dict[FileId, list[Row]] = defaultdict(list)
-    finders = {archive: Finder(listings[archive].paths, folder) for archive, (_, folder) in tables.items()}
+    names: dict[int, dict[str, None]] = defaultdict(dict)  # archive -> its tables, for messages
+    finders: dict[int, Finder] = {}
     notes: list[str] = []
-    names: dict[int, str] = {}
-    shared = [list(tables)] if options.table is not None else [[archive] for archive in tables]
-    for archives in shared:  # one table for all archives, or each its own
-        table = tables[archives[0]][0]
-        absent: list[int] = []
-        ambiguous: list[int] = []
-        for row in table.rows:
-            found = [(archive, path) for archive in archives for path in finders[archive].find(row.path)]
-            if not found:
-                absent.append(row.number)
-            elif len(found) > 1:
-                ambiguous.append(row.number)
-            for file in found:
-                rows[file].append(row)
-        names |= dict.fromkeys(archives, table.name)
-        _complain(table, absent, ambiguous, listings[archives[0]].path.name)
-        notes += _table_notes(table, absent)
-    merged = {file: merge_rows(its, names[file[0]]) for file, its in rows.items()}
-    masks, maskless = _find_masks(merged, finders, names)
-    unseen = "auto" if options.layout == "table" else options.layout
+    for claim in claims:
+        for archive in claim.archives:
+            finders.setdefault(archive, Finder(listings[archive].paths, claim.folder))
+            names[archive][claim.table.name] = None
+        absent = _match_rows(claim, finders, rows, listings[claim.archives[0]].path.name)
+        notes += [*claim.table.notes, *_table_notes(claim.table, absent)]
+    titles = {archive: " and ".join(its) for archive, its in names.items()}
+    merged = {file: merge_rows(its, titles[file[0]]) for file, its in rows.items()}
+    masks, maskless = _find_masks(merged, finders, titles)
     return Selection(
-        layouts=tuple("table" if archive in tables else unseen for archive in range(len(listings))),
-        rows={file: replace(row, masks=masks.get(file, ())) for file, row in merged.items()},
+        layouts=tuple("table" if archive in titles else otherwise for archive in range(len(listings))),
+        rows={
+            file: replace(row, masks=masks.get(file, ())) if row.masks else row
+            for file, row in merged.items()
+        },
         masks=frozenset((file[0], path) for file, paths in masks.items() for path in paths),
         maskless=maskless,
         notes=tuple(notes),
     )
 
 
-def _complain(table: Table, absent: list[int], ambiguous: list[int], archive: str) -> None:
+def _match_rows(
+    claim: Claim, finders: Mapping[int, Finder], rows: dict[FileId, list[Row]], archive: str
+) -> list[int]:
+    """Add each row to the files that it means; return the numbers of the rows that mean none."""
+    table = claim.table
+    absent: list[int] = []
+    ambiguous: list[int] = []
+    for row in table.rows:
+        found = [(number, path) for number in claim.archives for path in finders[number].find(row.path)]
+        if not found:
+            absent.append(row.number)
+        elif len(found) > 1:
+            ambiguous.append(row.number)
+        for file in found:
+            rows[file].append(row)
+    column = f" in column {table.columns['path']}" if "path" in table.columns else ""
     if ambiguous:
         raise UsageError(
-            f"{table.name}: {row_list(ambiguous)} could mean several files; write the whole path in column "
-            f"{table.columns['path']}"
+            f"{table.name}: {row_list(ambiguous)} could mean several files; write the whole path{column}"
         )
     if not table.rows or len(absent) == len(table.rows):
+        columns = f"; columns: {', '.join(table.header)}" if table.header else ""
         raise UsageError(
-            f"{table.name}: none of its {len(table.rows)} rows matches a file of {archive}; paths in column "
-            f"{table.columns['path']} must start from the archive's root; columns: {', '.join(table.header)}"
+            f"{table.name}: none of its {len(table.rows)} rows matches a file of {archive}; paths{column} "
+            f"must start from the archive's root{columns}"
         )
+    return absent
 
 
 def _table_notes(table: Table, absent: list[int]) -> list[str]:
@@ -84,8 +102,7 @@ def _table_notes(table: Table, absent: list[int]) -> list[str]:
     if "patient" not in table.columns and looks:
         notes.append(
             f"{table.name}: column {looks[0]} is not used; --columns group={looks[0]} keeps the images of "
-            f"a patient "
-            "in one split"
+            "a patient in one split"
         )
     return notes
 

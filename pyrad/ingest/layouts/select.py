@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pyrad.errors import UsageError
 from pyrad.ingest.layouts import Listing, Selection
-from pyrad.ingest.layouts.match import match_tables
+from pyrad.ingest.layouts.match import Claim, match_tables
+from pyrad.ingest.layouts.published import PUBLISHED
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import Table, parse_roles, read_table
 from pyrad.records import Sample
@@ -27,21 +28,25 @@ def select(listings: Sequence[Listing], options: IngestOptions) -> Selection:
             f"--keep-columns {', '.join(clash)}: the samples table has columns of that name; rename them in "
             "the table"
         )
-    tables: dict[int, tuple[Table, str]] = {}  # archive -> table, folder its paths may start from
+    claims: list[Claim] = []
     if options.table is not None:
         table = _read_table(options.table.name, lambda: _read_file(options), roles, options)
-        tables = dict.fromkeys(range(len(listings)), (table, ""))
+        claims = [Claim(table=table, archives=tuple(range(len(listings))))]
+    elif options.layout in PUBLISHED:
+        for archive, listing in enumerate(listings):
+            tables = PUBLISHED[options.layout](listing)
+            claims += [Claim(table=table, archives=(archive,)) for table in tables]
     elif options.layout in ("auto", "table"):
         for archive, listing in enumerate(listings):
             found = _root_table(listing, roles, options)
             if found is not None:
-                tables[archive] = found
-    if not tables and (options.layout == "table" or roles or options.keep_columns):
+                claims.append(Claim(table=found[0], archives=(archive,), folder=found[1]))
+    if not claims and (options.layout == "table" or roles or options.keep_columns):
         raise UsageError(
             f"no table is given, and no source has {' or '.join(ROOT_TABLES)} in its root; give one by "
             f"--table FILE"
         )
-    return match_tables(listings, tables, options)
+    return match_tables(listings, claims, "auto" if options.layout == "table" else options.layout)
 
 
 def _root_table(
