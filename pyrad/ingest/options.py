@@ -206,10 +206,11 @@ class IngestOptions:
     def scan_options(self, digest_key: bytes) -> ScanOptions:
         """What shapes the sources of a file; ``digest_key`` is the key of the digests of files."""
         captures = self.layout == _SECONDARY_CAPTURES
+        burned_in = "allow" if captures and self.burned_in == "refuse" else self.burned_in
         return ScanOptions(
             include=(*self.include, "sc") if captures else self.include,
             select=parse_conditions(self.select),
-            burned_in="allow" if captures else "rules" if self.rules else self.burned_in,
+            burned_in="rules" if self.rules else burned_in,
             rules=self.rules,
             color="planes" if self.color == "planes" else "luma",
             digest_key=digest_key,
