@@ -7,7 +7,7 @@ from archives import ingest, pixels, png, samples_of, tree, two_classes
 from evils import EVILS, HostileArchive, Work, do, echo, guard_and_spin, sleep_for_ever
 
 from pyrad.errors import PyradError
-from pyrad.ingest import prepare, run
+from pyrad.ingest import cluster, prepare
 from pyrad.ingest.limits import Limits
 from pyrad.ingest.pool import Workers
 from pyrad.progress import Reporter
@@ -35,7 +35,7 @@ def pools(monkeypatch):
         made.append(Workers(count, share, LIMITS))
         return made[-1]
 
-    monkeypatch.setattr(run, "Workers", workers)
+    monkeypatch.setattr(cluster, "Workers", workers)
     return made
 
 
