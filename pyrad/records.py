@@ -61,6 +61,29 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """What an object says of an image: that it is key, that it is rejected, or where its mask is."""
+
+    role: Literal["key", "rejected", "mask"]
+    uid: str  # the image's SOP Instance UID; private, as those of a Source
+    frame: int | None = None  # from 0; None: every frame
+    # of a mask: the segmentation's own SOP Instance UID, its frame and its size
+    own_uid: str = ""
+    own_frame: int = 0
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segments:
+    """Frames of a segmentation that lie on one image; the union of their segments is its mask."""
+
+    archive: int
+    path: str
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
 
@@ -87,6 +110,7 @@ class Source:
     masks: tuple[str, ...] = ()  # paths of mask files in the same archive; their union is stored
     mask_from: int = 1  # the lowest value of a mask file that belongs to the mask
     outlines: tuple[Outline, ...] = ()  # masks that are drawn: part of the same union
+    segments: tuple[Segments, ...] = ()  # of segmentations: part of the same union
     modality: str | None = None
     anatomy: str | None = None
     slope: float = 1.0

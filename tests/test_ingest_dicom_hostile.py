@@ -25,7 +25,7 @@ def source(data=None, options=OPTIONS, **elements):
     ("sop_class", "outcome", "reason"),
     [
         ("1.2.840.10008.5.1.4.1.1.88.11", "skipped", "class-not-imaging"),  # a report
-        ("1.2.840.10008.5.1.4.1.1.66.4", "skipped", "class-not-imaging"),  # a segmentation
+        ("1.2.840.10008.5.1.4.1.1.88.59", "skipped", "key-object"),
         ("1.2.840.10008.5.1.4.1.1.11.1", "skipped", "class-not-imaging"),  # a presentation state
         ("1.2.840.10008.5.1.4.1.1.481.3", "skipped", "class-not-imaging"),  # RT structures
         ("1.2.840.10008.5.1.4.1.1.77.1.6", "skipped", "class-not-imaging"),  # a whole slide

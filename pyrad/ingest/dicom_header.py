@@ -23,8 +23,10 @@ from pyrad.ingest.dicom_groups import (
     laterality,
     slice_thickness_mm,
 )
+from pyrad.ingest.dicom_key_objects import KEY_OBJECT, key_images
 from pyrad.ingest.dicom_parse import Parsed, has, identifier, integer, integers, items, text, texts
 from pyrad.ingest.dicom_pixels import DicomPixels
+from pyrad.ingest.dicom_segmentation import SEGMENTATIONS, Segmentation
 from pyrad.ingest.narrow import StoredType, narrow_type
 from pyrad.ingest.policy import (
     ScanOptions,
@@ -33,6 +35,7 @@ from pyrad.ingest.policy import (
     has_frame_groups,
     is_prone_to_text,
 )
+from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Attributes, admit_selected
 from pyrad.records import Source
 
@@ -45,6 +48,10 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     """
     root = parsed.dataset
     sop_class = identifier(root, "SOPClassUID")
+    if sop_class == KEY_OBJECT:
+        raise Rejected("key-object", references=key_images(root))
+    if sop_class in SEGMENTATIONS:
+        raise Rejected("segmentation", references=Segmentation(parsed).references())
     name = class_name(sop_class)
     implied = admit_class(sop_class, name, options)
     modality = vocabulary.modality(text(root, "Modality").upper()) or implied

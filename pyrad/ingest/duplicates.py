@@ -28,6 +28,7 @@ _NOT_COMPARED = frozenset(
         "masks",
         "mask_from",
         "outlines",
+        "segments",
         "kept",
         "warnings",
         "slice_index",
@@ -138,7 +139,17 @@ def _merge(copies: Sequence[File]) -> File:
         facts: dict[str, Any] = {
             "labels": tuple(sorted({label for frame in frames for label in frame.labels}))
         }
-        for name in ("patient", "study", "series", "masks", "outlines", "modality", "anatomy", "kept"):
+        for name in (
+            "patient",
+            "study",
+            "series",
+            "masks",
+            "outlines",
+            "segments",
+            "modality",
+            "anatomy",
+            "kept",
+        ):
             facts[name] = next(
                 (value for frame in frames if (value := getattr(frame, name))),
                 getattr(first.sources[0], name),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import repeat
 from pathlib import PurePosixPath
@@ -77,18 +78,25 @@ def file_digest(data: bytes, key: bytes) -> str:
     return mac.digest()[:16].hex()
 
 
+@contextmanager
+def contained() -> Iterator[None]:
+    """One file never ends an ingest: what nobody foresaw rejects it. The name of a class is no secret."""
+    try:
+        yield
+    except (Rejected, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        raise Rejected("unexpected", detail=type(error).__name__) from None
+
+
 def scan(archive: int, path: str, data: bytes, options: ScanOptions) -> list[Source]:
     """The frames of a file, one Source each, from its headers; Rejected says why there are none."""
-    try:
+    with contained():
         sources = _scan(archive, path, data, options)
         if sources[0].kind != "dicom":  # these say nothing else of themselves
             frame = sources[0]
             sizes = {"rows": frame.rows, "columns": frame.columns, "frames": len(sources)}
             admit_selected({name: float(size) for name, size in sizes.items()}, options.select)
-    except (Rejected, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - one file never ends an ingest; the name of the class is no secret
-        raise Rejected("unexpected", detail=type(error).__name__) from None
     digest = "" if sources[0].uid else file_digest(data, options.digest_key)
     claim = _CLAIM_OF.get(PurePosixPath(path).suffix.lower())
     lies = claim is not None and claim != f"not-{_CLAIMED_KIND[sources[0].kind]}"
@@ -154,7 +162,7 @@ def decode_frames(sources: Sequence[Source], data: bytes) -> Iterator[NDArray[An
             pixels, frames = rejected, repeat(rejected)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - see scan
+        except Exception as error:  # noqa: BLE001 - see contained
             pixels = Rejected("unexpected", detail=type(error).__name__)
             frames = repeat(pixels)
         yield pixels

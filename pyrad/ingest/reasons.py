@@ -6,9 +6,11 @@ not). ``docs/reasons.md`` shows the same tables to a reader; a test compares the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
+
+from pyrad.records import Reference
 
 Outcome = Literal["skipped", "quarantined"]
 
@@ -21,6 +23,8 @@ _SKIPPED = {
     # DICOM objects
     "dicomdir": "A DICOMDIR lists files and holds no pixels; it is never followed.",
     "class-not-imaging": "The object holds no image: a report, a presentation state, a plan, a document.",
+    "key-object": "A Key Object Selection holds no image; --frames key stores those that it names.",
+    "segmentation": "No image of its size that the segmentation was made of is to be stored.",
     "class-not-included": "An image of a kind that is not stored: only CT, MR, US, CR, DX and MG are.",
     "secondary-capture": "A secondary capture; --include sc stores them.",
     "image-type-localizer": "A localizer (scout view); --include localizer stores them.",
@@ -41,6 +45,8 @@ _SKIPPED = {
     "not-in-table": "The label table does not list the file.",
     "mask": "The file is the mask of another image and is stored as that.",
     "frame-not-chosen": "A frame that --frames leaves out.",
+    "not-a-key-image": "No Key Object Selection names the image; --frames all stores it.",
+    "rejected-by-note": "A rejection note names the image: quality, patient safety, worklist, retention.",
     "already-stored": "The store holds the image already, unchanged.",
     "duplicate": "Another file is the same image, by UID or bytes; one is stored, with all labels.",
     "duplicate-pixels": "Another group has an image of the same pixels; one is stored, with all labels.",
@@ -77,6 +83,7 @@ _QUARANTINED = {
     "bad-rescale": "Rescale Slope or Intercept is zero or no finite number where it must be one.",
     "bad-modality-lut": "The Modality LUT has no valid descriptor, or fewer entries than that says.",
     "bad-palette": "The colour palette is missing, or is not as its own descriptor says.",
+    "bad-segmentation": "A segmentation of an unknown type, or without the maximum of its fractions.",
     # pixels
     "pixel-data-short": "Pixel Data is shorter than the header says.",
     "pixel-data-long": "Pixel Data is longer than the header says.",
@@ -151,15 +158,19 @@ class Rejected(Exception):  # noqa: N818 - an outcome of a file, not an error of
     """One file, or one frame of it, that is not stored.
 
     ``reason`` is a code of ``REASONS``; ``tag`` the keyword of the DICOM element at fault, or ""; ``detail``
-    figures or registered names for the ledger, never a value that could identify a patient.
+    figures or registered names for the ledger, never a value that could identify a patient; ``references``
+    what the file says of others.
     """
 
-    def __init__(self, reason: str, tag: str = "", detail: str = "") -> None:
+    def __init__(
+        self, reason: str, tag: str = "", detail: str = "", references: Iterable[Reference] = ()
+    ) -> None:
         assert reason in REASONS, reason  # noqa: S101 - our own invariant
         super().__init__(reason, tag, detail)
         self.reason = reason
         self.tag = tag
         self.detail = detail
+        self.references = tuple(references)
 
     @property
     def outcome(self) -> Outcome:

@@ -204,7 +204,7 @@ class _Ingest:
                 arrays[geometry] = entry
                 specs = self.writer.shards(entry)
                 sources = (plan.samples[at].source for at in positions)
-                masked = any(source.masks or source.outlines for source in sources)
+                masked = any(source.masks or source.outlines or source.segments for source in sources)
                 mask_specs = self.writer.shards(self.writer.masks(entry)) if masked else [None] * len(specs)
                 facts[geometry] = [[] for _ in specs]
                 for spec, mask_spec in zip(specs, mask_specs, strict=True):

@@ -18,7 +18,7 @@ from pyrad.ingest.archive import Archive, Member
 from pyrad.ingest.layouts import FileId
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.reasons import Rejected
-from pyrad.records import Source
+from pyrad.records import Reference, Source
 
 _FILES_A_TASK = 64
 _BYTES_A_TASK = 64 << 20
@@ -67,6 +67,8 @@ class FileScan:
         ""  # what stands behind the reason in messages: keyword and figures, never a patient's value
     )
 
+    references: tuple[Reference, ...] = ()  # what the file says of images
+
     @property
     def id(self) -> FileId:
         """Archive and path."""
@@ -100,7 +102,13 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
             scans.append(FileScan(archive=archive, path=path, digest=digest, sources=sources))
         except Rejected as rejected:
             scans.append(
-                FileScan(archive=archive, path=path, reason=rejected.reason, detail=describe(rejected))
+                FileScan(
+                    archive=archive,
+                    path=path,
+                    reason=rejected.reason,
+                    detail=describe(rejected),
+                    references=rejected.references,
+                )
             )
         pool.count_done()
     return scans

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest import files, outlines, pool
+from pyrad.ingest.dicom_parse import parse
+from pyrad.ingest.dicom_segmentation import Segmentation
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
-from pyrad.records import Source
+from pyrad.records import Segments, Source
 from pyrad.store.shard import ShardSpec, write_shard
 
 _PERCENTILES = (0.01, 0.99)
+_SEGMENTATIONS_KEPT = 2  # parsed, in a worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,20 +160,19 @@ def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
     A mask file of one frame is of every frame of its image; one of several has a frame for each.
     """
     whole = (source.cut.rows, source.cut.columns) if source.cut else (source.rows, source.columns)
-    union: NDArray[np.bool_] | None = None
-    for path in source.masks:
-        mask = _decode_mask(share, source, path)
+    masks = [_decode_mask(share, source, path) >= source.mask_from for path in source.masks]
+    masks += [_decode_segments(segments) for segments in source.segments]
+    masks += [outlines.fill(source.outlines, *whole)] if source.outlines else []
+    if not masks:
+        return None
+    for mask in masks:
         if mask.shape != whole:
             raise Rejected("mask-size", detail=f"{'x'.join(map(str, mask.shape))} for {whole[0]}x{whole[1]}")
-        inside = mask >= source.mask_from
-        union = inside if union is None else union | inside
-    if source.outlines:
-        drawn = outlines.fill(source.outlines, *whole)
-        union = drawn if union is None else union | drawn
-    if union is not None and source.cut is not None and source.cut.keep is not None:
-        top, left, bottom, right = source.cut.keep
-        union = union[top:bottom, left:right]
-    return union
+    union: NDArray[np.bool_] = np.logical_or.reduce(masks)
+    if source.cut is None or source.cut.keep is None:
+        return union
+    top, left, bottom, right = source.cut.keep
+    return union[top:bottom, left:right]
 
 
 def _decode_mask(share: Share, source: Source, path: str) -> NDArray[Any]:
@@ -182,3 +185,21 @@ def _decode_mask(share: Share, source: Source, path: str) -> NDArray[Any]:
     except Rejected as rejected:
         raise Rejected("mask-unreadable", detail=rejected.reason) from None
     raise Rejected("mask-size", detail=f"{len(frames)} frames, and frame {source.frame} has none")
+
+
+def _decode_segments(segments: Segments) -> NDArray[np.bool_]:
+    file = segments.archive, segments.path
+    try:
+        segmentation = _segmentation(*file)
+        with pool.guard(file, segments.frames), files.contained():
+            return segmentation.mask(segments.frames)
+    except Rejected as rejected:
+        raise Rejected("mask-unreadable", detail=rejected.reason) from None
+
+
+@lru_cache(maxsize=_SEGMENTATIONS_KEPT)
+def _segmentation(archive: int, path: str) -> Segmentation:
+    """Parsed once for several of its frames: they lie on as many images."""
+    share: Share = pool.shared()
+    with pool.guard((archive, path)), files.contained():
+        return Segmentation(parse(share.read(archive, path)))
