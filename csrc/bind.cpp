@@ -160,22 +160,22 @@ Output output_of(py::array& out, const Column<float>& scale, const Column<float>
 }
 
 Column<int32_t> preprocess_batch(const Column<uint8_t>& slab, const py::array& records, py::array out,
-                                 const Column<float>& scale, const Column<float>& shift, bool channels_last,
-                                 unsigned threads) {
+                                 const Column<float>& scale, const Column<float>& shift, const Column<uint16_t>& luts,
+                                 bool channels_last, unsigned threads) {
     if (!records.dtype().equal(py::dtype::of<Record>())) throw py::type_error("records are of RECORD_DTYPE");
     const Output output = output_of(out, scale, shift, channels_last);
     if (!is_plain(records) || records.ndim() != 1 || slab.ndim() != 1 || out.shape(0) != records.shape(0)) {
         throw py::value_error("slab and records are one-dimensional and contiguous, one record an image of out");
     }
     const auto count = static_cast<size_t>(records.shape(0));
-    const auto slab_bytes = static_cast<uint64_t>(slab.nbytes());
-    const uint8_t* bytes = slab.data();
+    const Input input = {slab.data(), static_cast<uint64_t>(slab.nbytes()), luts.data(),
+                         static_cast<uint64_t>(luts.size())};
     const auto* each = static_cast<const Record*>(records.data());
     Column<int32_t> results(records.shape(0));
     int32_t* statuses = results.mutable_data();
     {
         py::gil_scoped_release unlocked;
-        preprocess(bytes, slab_bytes, each, count, output, statuses, threads);
+        preprocess(input, each, count, output, statuses, threads);
     }
     return results;
 }
@@ -200,9 +200,10 @@ py::dict devices() {
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-    PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, x0, y0, x1, y1, rows, columns, s_ref, a, b, pad_low,
-                         pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc, voi, invert, padded, flip_x,
-                         flip_y);
+    PYBIND11_NUMPY_DTYPE(LutRange, at, count, first);
+    PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, modality_lut, voi_lut, x0, y0, x1, y1, rows, columns, s_ref,
+                         a, b, pad_low, pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc, voi, invert,
+                         padded, flip_x, flip_y);
     m.doc() = "pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.";
 
     m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(),
@@ -224,9 +225,11 @@ PYBIND11_MODULE(_C, m) {
     m.def(
         "preprocess", &preprocess_batch, py::arg("slab").noconvert(), py::arg("records").noconvert(),
         py::arg("out").noconvert(), py::arg("scale").noconvert(), py::arg("shift").noconvert(), py::pos_only(),
-        py::kw_only(), py::arg("channels_last") = false, py::arg("threads") = 1,
+        py::kw_only(), py::arg("luts").noconvert(), py::arg("channels_last") = false, py::arg("threads") = 1,
         "Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32 or "
-        "uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3. Writes "
+        "uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts uint16 "
+        "(M,), "
+        "the entries of all lookup tables. Writes "
         "fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.");
     m.def("record_dtype", [] { return py::dtype::of<Record>(); }, "The structured dtype of preprocess's records.");
     m.def("device_report", &devices,

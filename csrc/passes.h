@@ -24,8 +24,35 @@ inline void window_row(const uint8_t* __restrict stored, uint32_t width, const W
     }
 }
 
+template <class Pixel, Voi voi>
+inline void table_row(const uint8_t* __restrict stored, uint32_t width, const WindowParams window, const Luts luts,
+                      float* __restrict out) {
+    for (uint32_t x = 0; x < width; ++x) {
+        out[x] = tabled<voi>(load_le<Pixel>(stored + x * sizeof(Pixel)), window, luts);
+    }
+}
+
 template <class Pixel>
-inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, const WindowParams& window, float* out) {
+inline void table_row(Voi voi, const uint8_t* stored, uint32_t width, const WindowParams& window, const Luts& luts,
+                      float* out) {
+    switch (voi) {
+        case Voi::ramp:
+            return table_row<Pixel, Voi::ramp>(stored, width, window, luts, out);
+        case Voi::threshold:
+            return table_row<Pixel, Voi::threshold>(stored, width, window, luts, out);
+        case Voi::sigmoid:
+            return table_row<Pixel, Voi::sigmoid>(stored, width, window, luts, out);
+        case Voi::table:
+            return table_row<Pixel, Voi::table>(stored, width, window, luts, out);
+    }
+}
+
+template <class Pixel>
+inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, const WindowParams& window,
+                       const Luts& luts, float* out) {
+    if (luts.modality.count + luts.voi.count != 0) {
+        return table_row<Pixel>(static_cast<Voi>(r.voi), stored, width, window, luts, out);
+    }
     const auto run = [&](auto voi) {
         if (r.padded != 0) {
             window_row<Pixel, voi.value, true>(stored, width, window, out);
@@ -40,6 +67,8 @@ inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, c
             return run(std::integral_constant<Voi, Voi::threshold>{});
         case Voi::sigmoid:
             return run(std::integral_constant<Voi, Voi::sigmoid>{});
+        case Voi::table:
+            return;  // never without a table: is_sane in preprocess.cpp
     }
 }
 

@@ -15,33 +15,42 @@
 namespace pyrad {
 namespace {
 
-constexpr uint32_t crc_bytes = 4;       // at the end of a chunk
+constexpr uint32_t crc_bytes = 4;          // at the end of a chunk
+constexpr uint32_t largest_lut = 1 << 17;  // entries: as many as there are values in 16 bits, signed and unsigned
 constexpr uint64_t pixels_a_byte = 64;  // no tilepack chunk holds more: 32 pixels cost at least the 4 bits of a width
 
 // --- Trust nothing ---
 
 bool is_finite(float value) { return value - value == 0.0f; }
 
-bool is_sane(const Record& r, const Output& out) {
+bool is_sane(const LutRange& lut, uint64_t entries) {
+    return lut.count == 0 || (lut.at <= entries && lut.count <= entries - lut.at && lut.count <= largest_lut &&
+                              lut.first >= -largest_s_ref && lut.first <= largest_s_ref);
+}
+
+bool is_sane(const Record& r, const Output& out, uint64_t lut_entries) {
     const bool image = r.rows >= 1 && r.rows <= largest_side && r.columns >= 1 && r.columns <= largest_side &&
                        is_dtype(r.dtype) && (r.planes == 1 || (r.planes == most_planes && out.channels == most_planes));
     const bool box = r.x0 >= 0 && r.x0 < r.x1 && r.x1 <= r.columns && r.y0 >= 0 && r.y0 < r.y1 && r.y1 <= r.rows;
     const bool destination = r.dst_w >= 1 && r.dst_h >= 1 && r.dst_w <= out.columns && r.dst_h <= out.rows &&
                              r.dst_x <= out.columns - r.dst_w && r.dst_y <= out.rows - r.dst_h;
     const bool window = r.s_ref >= -largest_s_ref && r.s_ref <= largest_s_ref && is_finite(r.a) && is_finite(r.b) &&
-                        r.voi <= static_cast<uint8_t>(Voi::sigmoid);
-    return image && box && destination && window && r.codec <= static_cast<uint8_t>(Codec::tilepack);
+                        r.voi <= static_cast<uint8_t>(Voi::table);
+    const bool by_table = r.voi == static_cast<uint8_t>(Voi::table);
+    const bool luts = is_sane(r.modality_lut, lut_entries) && is_sane(r.voi_lut, lut_entries) &&
+                      by_table == (r.voi_lut.count != 0) && (!by_table || r.a >= 1.0f);
+    return image && box && destination && window && luts && r.codec <= static_cast<uint8_t>(Codec::tilepack);
 }
 
 // Sizes only: what decides how much memory the image takes.
-Status admit(const Record& r, const Output& out, uint64_t slab_bytes) {
-    if (!is_sane(r, out)) return Status::record;
+Status admit(const Record& r, const Output& out, const Input& input) {
+    if (!is_sane(r, out, input.lut_count)) return Status::record;
     const uint64_t pixels = uint64_t{r.rows} * r.columns;
     for (uint32_t plane = 0; plane < r.planes; ++plane) {
         const uint64_t offset = r.chunk_offset[plane];
         const uint64_t size = r.chunk_size[plane];
         const uint64_t trailer = r.crc != 0 ? crc_bytes : 0;
-        if (offset > slab_bytes || size > slab_bytes - offset || size < trailer) return Status::bounds;
+        if (offset > input.slab_bytes || size > input.slab_bytes - offset || size < trailer) return Status::bounds;
         const uint64_t payload = size - trailer;
         const bool fits = r.codec == static_cast<uint8_t>(Codec::raw)
                               ? payload == pixels * bytes_per_pixel(static_cast<Dtype>(r.dtype))
@@ -90,11 +99,11 @@ inline const uint8_t* stored_row(const Record& r, Plane& plane, uint32_t y, uint
 
 // Row y of the source, columns begin to end, as y in [0, 1].
 inline void windowed_row(const Record& r, Plane& plane, uint32_t y, uint32_t begin, uint32_t end,
-                         const WindowParams& window, uint16_t* segment_pixels, float* out) {
+                         const WindowParams& window, const Luts& luts, uint16_t* segment_pixels, float* out) {
     const auto run = [&](auto pixel) {
         using Pixel = decltype(pixel);
         const uint8_t* row = stored_row<Pixel>(r, plane, y, segment_pixels);
-        window_row<Pixel>(r, row + begin * sizeof(Pixel), end - begin, window, out);
+        window_row<Pixel>(r, row + begin * sizeof(Pixel), end - begin, window, luts, out);
     };
     switch (static_cast<Dtype>(r.dtype)) {
         case Dtype::u8:
@@ -145,11 +154,21 @@ struct Image {
     }
 };
 
+inline Lut lut_of(const LutRange& range, const uint16_t* entries) {
+    return range.count == 0 ? Lut{} : Lut{entries + range.at, range.count, range.first};
+}
+
 // One opened plane into channels `channel` to `end_channel`, all equal but for the normalisation.
 inline void render_plane(const Record& r, Plane& plane, const Image& image, uint32_t channel, uint32_t end_channel,
-                         Scratch& scratch) {
-    const WindowParams window = {r.s_ref,   r.a,       r.b, r.invert != 0 ? -1.0f : 1.0f, r.invert != 0 ? 1.0f : 0.0f,
-                                 r.pad_low, r.pad_high};
+                         const uint16_t* lut_entries, Scratch& scratch) {
+    const WindowParams window = {r.s_ref,
+                                 r.a,
+                                 r.b,
+                                 r.invert != 0 ? -1.0f : 1.0f,
+                                 r.invert != 0 ? 1.0f : 0.0f,
+                                 r.padded != 0 ? r.pad_low : 1,
+                                 r.padded != 0 ? r.pad_high : 0};
+    const Luts luts = {lut_of(r.modality_lut, lut_entries), lut_of(r.voi_lut, lut_entries)};
     const TapTable& across = scratch.x;
     const TapTable& down = scratch.y;
     const uint32_t width = across.end() - across.begin();
@@ -163,7 +182,7 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
         for (uint32_t lane = 0; lane < rows; ++lane) {
             const uint32_t first = down.first(begin + lane);
             for (next_row = std::max(next_row, first); next_row < first + down.count(); ++next_row) {
-                windowed_row(r, plane, next_row, across.begin(), across.end(), window, scratch.segment.get(),
+                windowed_row(r, plane, next_row, across.begin(), across.end(), window, luts, scratch.segment.get(),
                              in_ring(next_row));
             }
             const auto tap = [&](uint32_t k) { return in_ring(first + k); };
@@ -181,7 +200,7 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
     }
 }
 
-inline Status render(const uint8_t* slab, const Record& r, const Image& image, Scratch& scratch) {
+inline Status render(const Input& input, const Record& r, const Image& image, Scratch& scratch) {
     scratch.y.build(axis_y(r), false);  // a vertical flip is the order in which rows are stored
     scratch.x.build(axis_x(r), r.flip_x != 0);
     if (r.dst_w != image.output.columns || r.dst_h != image.output.rows) {
@@ -189,21 +208,21 @@ inline Status render(const uint8_t* slab, const Record& r, const Image& image, S
     }
     for (uint32_t index = 0; index < r.planes; ++index) {
         Plane plane{};
-        const Status status = open_plane(r, index, slab, plane);
+        const Status status = open_plane(r, index, input.slab, plane);
         if (status != Status::ok) return status;
         const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
-        render_plane(r, plane, image, index, end_channel, scratch);
+        render_plane(r, plane, image, index, end_channel, input.lut_entries, scratch);
     }
     return Status::ok;
 }
 
 }  // namespace
 
-void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records, size_t count, const Output& output,
-                int32_t* statuses, unsigned threads) {
+void preprocess(const Input& input, const Record* records, size_t count, const Output& output, int32_t* statuses,
+                unsigned threads) {
     Needs needs;
     for (size_t i = 0; i < count; ++i) {
-        const Status status = admit(records[i], output, slab_bytes);
+        const Status status = admit(records[i], output, input);
         statuses[i] = static_cast<int32_t>(status);
         if (status == Status::ok) needs.add(records[i]);
     }
@@ -218,7 +237,7 @@ void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records,
             Image image = {output, output.pixels};
             image.pixels = static_cast<uint8_t*>(output.pixels) + i * image.bytes();
             auto status = static_cast<Status>(statuses[i]);
-            if (status == Status::ok) run_fastest([&] { status = render(slab, records[i], image, own); });
+            if (status == Status::ok) run_fastest([&] { status = render(input, records[i], image, own); });
             if (status != Status::ok) memset(image.pixels, 0, image.bytes());
             statuses[i] = static_cast<int32_t>(status);
         }

@@ -14,10 +14,18 @@ enum class Codec : uint8_t {
 constexpr uint32_t largest_side = 65535;  // of an image and of an output, in pixels
 constexpr uint32_t most_planes = 3;
 
+// Where a lookup table lies among the entries given to `preprocess`; count 0: there is none.
+struct LutRange {
+    uint64_t at;  // entries from the first of all
+    uint32_t count;
+    int32_t first;
+};
+
 // One image: where its chunks lie, how it is windowed, and where it goes. pyrad/ops.py mirrors it as RECORD_DTYPE.
 struct Record {
     uint64_t chunk_offset[most_planes];  // bytes into the slab, one a plane
     uint64_t chunk_size[most_planes];    // bytes, a trailing crc32c included
+    LutRange modality_lut, voi_lut;      // Note [lookup tables] in window.h
     double x0, y0, x1, y1;               // source box, in source pixels, inside the image
     uint32_t rows, columns;
     int32_t s_ref;  // Note [s_ref] in window.h
@@ -53,11 +61,19 @@ PYRAD_HD inline uint16_t bfloat16_bits(float value) {
     return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// What a batch is made of: chunks, and the entries of all lookup tables.
+struct Input {
+    const uint8_t* slab;
+    uint64_t slab_bytes;
+    const uint16_t* lut_entries;
+    uint64_t lut_count;
+};
+
 // Writes `count` images and one status each; an image whose status is not ok is all zeros. Neither records nor slab are
-// trusted: nothing outside `slab_bytes` is read and nothing outside the image's own output is written. Up to `threads`
+// trusted: nothing outside the input is read and nothing outside the image's own output is written. Up to `threads`
 // threads share the images; every image's bits are the same for any number of them. Throws std::bad_alloc, before
 // anything is written, where the scratch memory cannot be had.
-void preprocess(const uint8_t* slab, uint64_t slab_bytes, const Record* records, size_t count, const Output& output,
-                int32_t* statuses, unsigned threads);
+void preprocess(const Input& input, const Record* records, size_t count, const Output& output, int32_t* statuses,
+                unsigned threads);
 
 }  // namespace pyrad

@@ -1,10 +1,17 @@
-// Stored value -> y in [0, 1]: rescale and VOI window in one step, MONOCHROME1, padding. float32, host and device.
+// Stored value -> y in [0, 1]: rescale and VOI window in one step, or lookup tables; MONOCHROME1, padding. float32,
+// host and device.
 //
 // Note [s_ref]
 // Rescale and window are one affine step of the stored value s. Written as a*s + b it cancels: a CR's window may be 100
 // wide at 30,000. So the step is a*(s - s_ref) + b, s_ref a stored value near the window's centre: the difference is
 // exact in integers and in float32, and b is small wherever the result is not clamped. pyrad/ops.py (window_params)
 // computes a and b in double from slope, intercept, centre and width, and rounds them to float32.
+//
+// Note [lookup tables]
+// A Modality LUT takes the place of the rescale: stored value -> modality value, both integers. A VOI LUT takes the
+// place of the window: modality value -> entry, and y is the entry's share of the greatest. What a VOI LUT looks up is
+// an integer too: a rescale before it is folded into its table, or its first value, by pyrad/loader/luts.py. So tables
+// are exact, whatever the processor.
 #pragma once
 
 #include <cmath>
@@ -13,16 +20,29 @@
 
 namespace pyrad {
 
-// What becomes of t = a * (s - s_ref) + b.
+// What becomes of t = a * (s - s_ref) + b; or, last, of s itself.
 enum class Voi : uint8_t {
     ramp = 0,       // LINEAR and LINEAR_EXACT: t clamped to [0, 1]         PS3.3 C.11.2.1.2.1, C.11.2.1.3.2
     threshold = 1,  // LINEAR of width 1: 1 where t > 0, else 0             PS3.3 C.11.2.1.2.1
     sigmoid = 2,    // SIGMOID: 1 / (1 + exp(-t)), t = 4 * (x - c) / w      PS3.3 C.11.2.1.3.1
+    table = 3,      // the VOI LUT's entry of s, over its greatest, a       PS3.3 C.11.2.1.1
+};
+
+// `first` becomes entries[0], the next value entries[1]; a value outside takes the nearest end. No entries: no table.
+struct Lut {
+    const uint16_t* entries;
+    uint32_t count;
+    int32_t first;
+};
+
+struct Luts {
+    Lut modality;
+    Lut voi;
 };
 
 struct WindowParams {
     int32_t s_ref;
-    float a;     // a stored step's share of the ramp; for a threshold the sign of the slope
+    float a;     // a stored step's share of the ramp; for a threshold the sign of the slope; of a table the greatest
     float b;     // t at s_ref
     float sign;  // y becomes sign * y + lift: 1 and 0, or -1 and 1 for MONOCHROME1 (1 - y, to the bit)
     float lift;
@@ -31,6 +51,12 @@ struct WindowParams {
 };
 
 constexpr int32_t largest_s_ref = 1 << 17;  // |s - s_ref| stays below 2^18: exact in float32
+
+PYRAD_HD inline int32_t look_up(const Lut& lut, int32_t x) {
+    const int32_t last = static_cast<int32_t>(lut.count) - 1;
+    const int32_t at = x - lut.first;  // both stay below 2^18
+    return lut.entries[at < 0 ? 0 : at > last ? last : at];
+}
 
 PYRAD_HD inline float clamp(float x, float low, float high) {
     const float above = x > low ? x : low;  // a NaN becomes `low`
@@ -66,14 +92,35 @@ PYRAD_HD inline float apply_voi(float t) {
     return 1.0f / (1.0f + exp_float32(-clamp(t, -80.0f, 80.0f)));
 }
 
+template <Voi voi>
+PYRAD_HD inline float apply_window(int32_t x, const WindowParams& window) {
+    return apply_voi<voi>(fmaf(static_cast<float>(x - window.s_ref), window.a, window.b));
+}
+
 // MONOCHROME1 is inverted after the VOI, and padding is background, 0, in both polarities (PS3.3 C.7.6.3.1.2,
 // C.7.5.1.1.2).
+template <bool padded>
+PYRAD_HD inline float seen(float y, int32_t stored, const WindowParams& window) {
+    const float polar = fmaf(y, window.sign, window.lift);
+    if constexpr (!padded) return polar;
+    return (stored >= window.pad_low) & (stored <= window.pad_high) ? 0.0f : polar;
+}
+
 template <Voi voi, bool padded>
 PYRAD_HD inline float windowed(int32_t stored, const WindowParams& window) {
-    const float y = apply_voi<voi>(fmaf(static_cast<float>(stored - window.s_ref), window.a, window.b));
-    const float seen = fmaf(y, window.sign, window.lift);
-    if constexpr (!padded) return seen;
-    return (stored >= window.pad_low) & (stored <= window.pad_high) ? 0.0f : seen;
+    return seen<padded>(apply_window<voi>(stored, window), stored, window);
+}
+
+// The same through lookup tables: Note [lookup tables]. Padding is always looked for: none is pad_low > pad_high.
+template <Voi voi>
+PYRAD_HD inline float tabled(int32_t stored, const WindowParams& window, const Luts& luts) {
+    const int32_t x = luts.modality.count != 0 ? look_up(luts.modality, stored) : stored;
+    if constexpr (voi == Voi::table) {
+        const float share = static_cast<float>(look_up(luts.voi, x)) / window.a;
+        return seen<true>(clamp(share, 0.0f, 1.0f), stored, window);
+    } else {
+        return seen<true>(apply_window<voi>(x, window), stored, window);
+    }
 }
 
 }  // namespace pyrad

@@ -71,13 +71,21 @@ class Voi(IntEnum):
     RAMP = 0
     THRESHOLD = 1
     SIGMOID = 2
+    TABLE = 3
 
+
+# A lookup table among the entries that preprocess is given; mirrors ``LutRange`` in csrc/preprocess.h.
+LUT_DTYPE = np.dtype([("at", "<u8"), ("count", "<u4"), ("first", "<i4")], align=True)
+LUT_FIRST_LIMIT = 1 << 17  # of its absolute value
+NO_LUTS = np.zeros(0, np.uint16)
 
 # One image of a batch; mirrors ``Record`` in csrc/preprocess.h, which every call of preprocess compares.
 RECORD_DTYPE = np.dtype(
     [
         ("chunk_offset", "<u8", (3,)),  # bytes into the slab, one a plane
         ("chunk_size", "<u8", (3,)),  # bytes, a trailing crc32c included
+        ("modality_lut", LUT_DTYPE),  # instead of a rescale
+        ("voi_lut", LUT_DTYPE),  # instead of a window; then `a` is the greatest entry, which becomes 1
         ("x0", "<f8"),  # source box in source pixels, 0 <= x0 < x1 <= columns, 0 <= y0 < y1 <= rows
         ("y0", "<f8"),
         ("x1", "<f8"),
@@ -273,6 +281,7 @@ def preprocess(
     mean: Sequence[float],
     std: Sequence[float],
     channels: int,
+    luts: NDArray[np.uint16] = NO_LUTS,
     channels_last: bool = False,
     threads: int = 1,
 ) -> NDArray[np.int32]:
@@ -281,7 +290,8 @@ def preprocess(
     ``slab`` is a uint8 vector that holds their chunks. ``out`` is C-contiguous (N, channels, rows, columns),
     or (N, rows, columns, channels) if ``channels_last``: float32, or uint16 for the bits of bfloat16. There
     are 1 or 3 channels: three equal ones of a grey image, one each of an image of 3 planes. ``mean`` and
-    ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1].
+    ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1]. ``luts``
+    holds the entries of all lookup tables that records name.
 
     Returns int32 (N,), a `Status` each. Chunks are not trusted: an image whose status is not OK is all zeros,
     and its neighbours are sound. The GIL is released once; up to ``threads`` threads share the images, and no
@@ -296,7 +306,9 @@ def preprocess(
         raise ValueError(f"threads is {threads}; it must be at least 1")
     scale = (1.0 / stds).astype(np.float32)
     shift = (-means / stds).astype(np.float32)
-    return _C.preprocess(slab, records, out, scale, shift, channels_last=channels_last, threads=threads)
+    return _C.preprocess(
+        slab, records, out, scale, shift, luts=luts, channels_last=channels_last, threads=threads
+    )
 
 
 def device_report() -> dict[str, Any]:

@@ -6,6 +6,8 @@ import numpy as np
 import reference
 
 from pyrad import ops
+from pyrad.loader import luts
+from pyrad.records import Lut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Case:
     function: str = "LINEAR_EXACT"
     padding: tuple[int, int] | None = None
     invert: bool = False
+    modality_lut: tuple[int, int, list[int]] | None = None  # first, bits, entries
+    voi_lut: tuple[int, int, list[int]] | None = None
     box: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1
     target: tuple[int, int, int, int] | None = None  # x, y, width, height
     flip_x: bool = False
@@ -46,6 +50,8 @@ class Case:
             function=self.function,
             padding=self.padding,
             invert=self.invert,
+            modality_lut=self.modality_lut,
+            voi_lut=self.voi_lut,
         )
 
     def expected(self, size: tuple[int, int]) -> np.ndarray:
@@ -68,7 +74,8 @@ def batch(
     slab = np.full(total, 0xA5, np.uint8)
     records = np.zeros(len(cases), ops.RECORD_DTYPE)
     place = iter(offsets)
-    for case, record, planes in zip(cases, records, chunks, strict=True):
+    tables = tables_of(cases)
+    for at, (case, record, planes) in enumerate(zip(cases, records, chunks, strict=True)):
         for plane, chunk in enumerate(planes):
             offset = int(next(place))
             slab[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
@@ -89,6 +96,9 @@ def batch(
                 )
             ),
             **window_of(case),
+            "modality_lut": tables.modality[at],
+            "voi_lut": tables.voi[at],
+            **({"voi": ops.Voi.TABLE, "a": tables.greatest[at]} if case.voi_lut else {}),
             **case.changed,
         }
         for name, value in fields.items():
@@ -96,10 +106,29 @@ def batch(
     return slab, records
 
 
+def tables_of(cases: list[Case]) -> luts.Tables:
+    """Every lookup table of the cases."""
+    given = [[case.modality_lut for case in cases], [case.voi_lut for case in cases]]
+    every = sorted({lut_of(lut) for luts_ in given for lut in luts_ if lut is not None})
+    modality, voi = (
+        np.array([-1 if lut is None else every.index(lut_of(lut)) for lut in luts_]) for luts_ in given
+    )
+    slope, intercept = (
+        np.array([(1.0, 0.0)[n] if case.modality_lut else getattr(case, name) for case in cases])
+        for n, name in enumerate(("slope", "intercept"))
+    )
+    return luts.gather(every, modality, voi, slope, intercept)
+
+
+def lut_of(lut: tuple[int, int, list[int]]) -> Lut:
+    first, bits, entries = lut
+    return Lut(first=first, bits=bits, entries=np.array(entries, "<u2").tobytes())
+
+
 def window_of(case: Case) -> dict:
     fields = ops.window_params(
-        case.slope,
-        case.intercept,
+        1.0 if case.modality_lut else case.slope,
+        0.0 if case.modality_lut else case.intercept,
         case.center,
         case.width,
         case.function,
@@ -133,6 +162,7 @@ def render(
         mean=np.atleast_1d(mean).tolist(),
         std=np.atleast_1d(std).tolist(),
         channels=channels,
+        luts=tables_of(cases).entries,
         channels_last=channels_last,
         threads=threads,
     )

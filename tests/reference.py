@@ -142,13 +142,24 @@ def windowed(
     function: str,
     padding: tuple[int, int] | None = None,
     invert: bool = False,
+    modality_lut: tuple[int, int, list[int]] | None = None,
+    voi_lut: tuple[int, int, list[int]] | None = None,
 ) -> np.ndarray:
-    """Stored values -> y in [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3), MONOCHROME1 inverted, padding 0."""
+    """Stored values -> y in [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3), MONOCHROME1 inverted, padding 0.
+
+    A lookup table is its first value, its bits and its entries: a Modality LUT instead of the rescale
+    (C.11.1.1), a VOI LUT instead of the window (C.11.2.1.1).
+    """
     x = stored.astype(np.float64) * slope + intercept
+    if modality_lut is not None:
+        x = np.vectorize(lambda value: looked_up(value, *modality_lut), [np.float64])(stored)
     c, w = center, width
     if function == "LINEAR" and w < 1:
         function = "LINEAR_EXACT"  # LINEAR is defined for w >= 1
-    if function == "SIGMOID":
+    if voi_lut is not None:
+        greatest = 2 ** voi_lut[1] - 1
+        y = np.vectorize(lambda value: looked_up(value, *voi_lut) / greatest, [np.float64])(x)
+    elif function == "SIGMOID":
         with np.errstate(over="ignore"):
             y = 1 / (1 + np.exp(-4 * (x - c) / w))
     elif function == "LINEAR_EXACT":
@@ -160,6 +171,12 @@ def windowed(
         y = np.select([x <= c - 0.5 - half, x > c - 0.5 + half], [0.0, 1.0], (x - (c - 0.5)) / (w - 1) + 0.5)
     y = 1 - y if invert else y
     return y if padding is None else np.where((stored >= padding[0]) & (stored <= padding[1]), 0.0, y)
+
+
+def looked_up(value: float, first: int, _bits: int, entries: list[int]) -> int:
+    """The entry of a value, which is rounded to the nearest integer, half up; the ends hold outside."""
+    index = math.floor(Fraction(float(value)) + Fraction(1, 2)) - first
+    return entries[min(max(index, 0), len(entries) - 1)]
 
 
 def resize_matrix(size: int, low: float, high: float, out: int) -> np.ndarray:

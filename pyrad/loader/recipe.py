@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyrad import geometry, ops
 from pyrad.errors import CorruptChunkError, UsageError
-from pyrad.loader import windows
+from pyrad.loader import luts, windows
 from pyrad.loader.augment import Augment
 from pyrad.loader.fetch import Fetched
 from pyrad.records import Window
@@ -87,9 +87,11 @@ class Renderer:
                 "for: give channels=3, or ingest with --color luma"
             )
         is_u8 = self._dtypes[bucket] == ops.dtype_code(np.uint8)
-        self._windows = _window_fields(
-            store, samples, windows.choose(store.samples, samples, is_u8, recipe.window)
-        )
+        tables = store.luts.all()
+        chosen = windows.choose(store.samples, samples, is_u8, recipe.window, tables)
+        seen = luts.gather(tables, chosen.modality_lut, chosen.voi_lut, chosen.slope, chosen.intercept)
+        self._lut_entries = seen.entries
+        self._windows = _window_fields(store, samples, chosen, seen)
         self._spacing_mm = _pairs(store.samples["spacing_mm"].take(samples))
 
     def render(
@@ -112,6 +114,7 @@ class Renderer:
             mean=recipe.per_channel(recipe.mean),
             std=recipe.per_channel(recipe.std),
             channels=recipe.channels,
+            luts=self._lut_entries,
             channels_last=recipe.channels_last,
             threads=self._threads,
         )
@@ -206,14 +209,14 @@ def _bucket_of(store: Store, samples: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _window_fields(
-    store: Store, samples: NDArray[np.int64], chosen: windows.ChosenWindows
+    store: Store, samples: NDArray[np.int64], chosen: windows.ChosenWindows, tables: luts.Tables
 ) -> dict[str, NDArray[Any]]:
-    """Return the fields of the records that follow from the window, padding and polarity of each sample."""
+    """Return the fields of records that follow from each sample's window, tables, padding and polarity."""
     low, high = (
         pc.fill_null(store.samples[name].take(samples), nothing).to_numpy()
         for name, nothing in zip(("padding_low", "padding_high"), ops.NO_PADDING, strict=True)
     )
-    return ops.window_params(
+    fields = ops.window_params(
         chosen.slope,
         chosen.intercept,
         chosen.center,
@@ -222,6 +225,13 @@ def _window_fields(
         padding=np.stack([low, high], axis=1),
         invert=pc.equal(store.samples["photometric"].take(samples), "MONOCHROME1").to_numpy(),
     )
+    by_table = chosen.voi_lut >= 0
+    return fields | {
+        "modality_lut": tables.modality,
+        "voi_lut": tables.voi,
+        "voi": np.where(by_table, ops.Voi.TABLE, fields["voi"]).astype(np.uint8),
+        "a": np.where(by_table, tables.greatest, fields["a"]),
+    }
 
 
 def _pairs(column: Any) -> NDArray[np.float64]:
