@@ -306,7 +306,7 @@ def test_usage_errors_write_nothing(tmp_path):
 
 def test_skips_that_leave_nothing_say_what_would_keep_them(tmp_path):
     dicom(tmp_path / "a/1.dcm", pixels(1, dtype=np.int16), uid="1.2.3", BurnedInAnnotation="YES")
-    with pytest.raises(UsageError, match=r"burned-in-annotation 1.*--burned-in allow"):
+    with pytest.raises(UsageError, match=r"burned-in-annotation 1.*--burned-in crop-us-region or.*allow"):
         ingest(tmp_path / "s.zarr", tmp_path / "a")
     assert ingest(tmp_path / "s.zarr", tmp_path / "a", burned_in="allow").images == 1
 
