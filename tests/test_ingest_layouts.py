@@ -6,6 +6,7 @@ import pytest
 from archives import table
 
 from pyrad.errors import UsageError
+from pyrad.ingest.anatomy import packaged
 from pyrad.ingest.layouts import Listing
 from pyrad.ingest.layouts.arrange import Census, make_arranger
 from pyrad.ingest.layouts.folders import folder_labels
@@ -19,7 +20,9 @@ PATHS = ("a/1.png", "a/2.png", "b/1.png", "b/3.jpeg", "m/1_mask.png", "m/2_mask.
 
 def read(text, *columns, keep=(), need_label=True):
     data = text.encode() if isinstance(text, str) else text
-    return read_table(data, "t.csv", roles=parse_roles(columns), keep=keep, need_label=need_label)
+    return read_table(
+        data, "t.csv", roles=parse_roles(columns), anatomy=packaged(), keep=keep, need_label=need_label
+    )
 
 
 def told(**options):
@@ -87,6 +90,8 @@ def test_several_labels_are_sorted_and_single():
         ("path,label\na,x\n,y\n", (), "row 3 have no path"),
         ('path,label\na,"x\n', (), "is no CSV"),
         (b"path,label\na,x\nb,\xff\n", (), r"not UTF-8 text \(row 3\)"),
+        ("path,label,m\na,x,ct\nb,y,tomo\n", ("modality=m",), "row 3 have another word than .*CT.* column m"),
+        ("path,label,an\na,x,\nb,y,Hans\n", ("anatomy=an",), "row 3 have another word .*anatomy-table"),
         ("path,label,split\na,x,train\nb,y,later\n", ("split=split",), "row 3 have another word than train"),
     ],
 )
@@ -114,7 +119,7 @@ def test_every_role_can_be_mapped():
     header = "f,l,p,st,se,sp,m,mo,an"
     columns = ["path=f", "label=l", "group=p", "study=st", "series=se", "split=sp"]
     columns += ["mask=m", "modality=mo", "anatomy=an"]
-    (row,) = read(f"{header}\na,x,pat,1,2,Testing,k|j,CT,knee\n", *columns).rows
+    (row,) = read(f"{header}\na,x,pat,1,2,Testing,k|j,ct,Knee joint\n", *columns).rows
     assert (row.path, row.labels, row.patient, row.study, row.series) == ("a", ("x",), "pat", "1", "2")
     assert (row.split, row.masks, row.modality, row.anatomy) == ("test", ("j", "k"), "CT", "knee")
 

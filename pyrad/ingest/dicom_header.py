@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from pyrad.ingest import vocabulary
+from pyrad.ingest.anatomy import AnatomyTable
 from pyrad.ingest.color import is_grey
 from pyrad.ingest.dicom_burned_in import admit_burned_in
 from pyrad.ingest.dicom_classes import class_name
@@ -56,7 +57,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     implied = admit_class(sop_class, name, options)
     modality = vocabulary.modality(text(root, "Modality").upper()) or implied
     if options.select:
-        admit_selected(_attributes(root, name, modality), options.select)
+        admit_selected(_attributes(root, name, modality, options.anatomy), options.select)
     image_type = [value.upper() for value in texts(root, "ImageType")]
     series_words = identifier(root, "SeriesDescription")
     admit_image_type(image_type, series_words, sop_class=sop_class, modality=modality, options=options)
@@ -71,7 +72,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     pixels = DicomPixels(parsed)
     groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
     dtype = _stored_type(pixels)
-    common = _common_facts(parsed, pixels, dtype, warnings)
+    common = _common_facts(parsed, pixels, dtype, options.anatomy, warnings)
     common["modality"] = modality
     if cut is not None:
         common["cut"] = cut
@@ -103,13 +104,13 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     return sources
 
 
-def _attributes(root: Dataset, sop_class: str, modality: str) -> Attributes:
+def _attributes(root: Dataset, sop_class: str, modality: str, table: AnatomyTable) -> Attributes:
     """What `--select` may ask; of an enhanced object, what its first frame says."""
     groups = FrameGroups(root, 1, required=False).of(0)
     maker = text(root, "Manufacturer")
     found: dict[str, str | None] = {
         "modality": modality,
-        "anatomy": _anatomy(root),
+        "anatomy": _anatomy(root, table)[0],
         "body-part": text(root, "BodyPartExamined"),
         "class": sop_class,
         "description": identifier(root, "SeriesDescription"),
@@ -151,14 +152,14 @@ def _color(
 
 
 def _common_facts(
-    parsed: Parsed, pixels: DicomPixels, dtype: StoredType, warnings: set[str]
+    parsed: Parsed, pixels: DicomPixels, dtype: StoredType, table: AnatomyTable, warnings: set[str]
 ) -> dict[str, Any]:
     """The fields of a Source that are the same for every frame; ``warnings`` gains what was noticed."""
     root, form = parsed.dataset, pixels.form
     shape = text(root, "PresentationLUTShape").upper()
     uid = identifier(root, "SOPInstanceUID")
     body_part = text(root, "BodyPartExamined")
-    anatomy = _anatomy(root)
+    anatomy, described = _anatomy(root, table)
     noticed = {
         "no-meta": not parsed.has_meta,
         "no-sop-instance-uid": not uid,
@@ -167,6 +168,7 @@ def _common_facts(
         "presentation-shape-ignored": form.photometric
         == {"INVERSE": "MONOCHROME2", "IDENTITY": "MONOCHROME1"}.get(shape),
         "anatomy-unknown": bool(body_part) and anatomy is None,
+        "anatomy-from-description": described,
     }
     warnings |= {code for code, is_so in noticed.items() if is_so}
     wide = np.dtype(dtype).itemsize * 8
@@ -217,15 +219,19 @@ def _padding(
     return low, high
 
 
-def _anatomy(root: Dataset) -> str | None:
-    """Body Part Examined, else the meaning of the anatomic region's code, in the root or the shared group."""
-    examined = vocabulary.anatomy(text(root, "BodyPartExamined"))
-    if examined:
-        return examined
+def _anatomy(root: Dataset, table: AnatomyTable) -> tuple[str | None, bool]:
+    """Body Part Examined, else the anatomic region's code, in the root or the shared group; else the series.
+
+    Also whether only the series' description says it.
+    """
     groups = items(root, "SharedFunctionalGroupsSequence")[:1]
     places = [root, *(place for group in groups for place in items(group, "FrameAnatomySequence"))]
-    words = [word for place in places for _code, word in code_words(place, "AnatomicRegionSequence")]
-    return next((found for word in words if (found := vocabulary.anatomy(word))), None)
+    regions = [region for place in places for region in code_words(place, "AnatomicRegionSequence")]
+    stated = [table.of_text(text(root, "BodyPartExamined"))]
+    stated += [table.of_code(code) or table.of_text(meaning) for code, meaning in regions]
+    found = next((word for word in stated if word), None)
+    described = None if found else table.of_description(identifier(root, "SeriesDescription"))
+    return found or described, described is not None
 
 
 def _view(root: Dataset) -> str | None:

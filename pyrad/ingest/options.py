@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pyrad.errors import UsageError
+from pyrad.ingest.anatomy import AnatomyTable, packaged, read_anatomy
 from pyrad.ingest.dicom_burned_in import BURNED_IN, RULES, Rule, read_rules
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
@@ -109,6 +110,15 @@ class IngestOptions:
         metadata={
             "group": _LABELS,
             "help": "columns of the table to copy into the store's samples table as they are",
+        },
+    )
+    anatomy_table: Path | None = field(
+        default=None,
+        metadata={
+            "group": _LABELS,
+            "help": "which words of headers and tables mean which body region: a CSV file with the columns "
+            "kind, pattern and anatomy, over the one that comes with pyrad",
+            "metavar": "FILE",
         },
     )
     group_by: str = field(
@@ -213,8 +223,14 @@ class IngestOptions:
             burned_in="rules" if self.rules else burned_in,
             rules=self.rules,
             color="planes" if self.color == "planes" else "luma",
+            anatomy=self.anatomy,
             digest_key=digest_key,
         )
+
+    @cached_property
+    def anatomy(self) -> AnatomyTable:
+        """The words for body regions; UsageError where ``--anatomy-table`` is none."""
+        return read_anatomy(self.anatomy_table) if self.anatomy_table else packaged()
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pyrad.errors import UsageError
+from pyrad.ingest.anatomy import AnatomyTable, packaged
 from pyrad.ingest.dicom_burned_in import Rule
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Condition
@@ -74,6 +75,7 @@ class ScanOptions:
     burned_in: str = "refuse"  # or allow, crop-us-region, rules
     rules: tuple[Rule, ...] = ()
     color: Literal["luma", "planes"] = "luma"
+    anatomy: AnatomyTable = field(default_factory=packaged)
     digest_key: bytes = b""
 
     def __post_init__(self) -> None:

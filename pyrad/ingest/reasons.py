@@ -42,7 +42,7 @@ _SKIPPED = {
         "captures must; --burned-in crop-us-region or rules:FILE cuts it out, allow stores it."
     ),
     # plan
-    "not-in-table": "The label table does not list the file.",
+    "not-in-table": "The label table, or the published data set, does not list the file.",
     "mask": "The file is the mask of another image and is stored as that.",
     "frame-not-chosen": "A frame that --frames leaves out.",
     "not-a-key-image": "No Key Object Selection names the image; --frames all stores it.",
@@ -143,7 +143,8 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         "padding-ignored": "The pixel padding value lies outside the stored values and was left out.",
         "presentation-shape-ignored": "Presentation LUT Shape contradicts the photometric interpretation.",
         "palette-applied": "Palette indices became colours, and these luma or planes.",
-        "anatomy-unknown": "Body Part Examined is no defined term and was left out.",
+        "anatomy-unknown": "Body Part Examined is no term of the anatomy table and was left out.",
+        "anatomy-from-description": "The anatomy was taken from words of Series Description.",
         "spacing-ignored": "Pixel Spacing is no pair of positive numbers and was left out.",
     }
 )

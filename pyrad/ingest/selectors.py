@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pyrad.errors import UsageError
 from pyrad.ingest import vocabulary
+from pyrad.ingest.anatomy import packaged
 from pyrad.ingest.dicom_classes import in_a_class_name
 from pyrad.ingest.reasons import Rejected
 
@@ -135,7 +136,7 @@ def _is_public(name: str, word: str) -> bool:
     if name == "class":
         return in_a_class_name(word)
     if name == "anatomy":
-        return vocabulary.anatomy(word) is not None
+        return packaged().of_text(word) is not None
     if name == "manufacturer":
         return vocabulary.manufacturer(word) == word.upper()
     return name in _CLOSED and _CLOSED[name](word.upper()) is not None

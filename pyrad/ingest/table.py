@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from pyrad.errors import UsageError
+from pyrad.ingest import vocabulary
+from pyrad.ingest.anatomy import AnatomyTable
 from pyrad.ingest.csvfile import is_missing, parse_csv, refuse_rows, row_list
 from pyrad.ingest.split import parse_split
 from pyrad.records import Outline, Split
@@ -19,6 +21,12 @@ ROLES = ("path", "label", "patient", "study", "series", "split", "mask", "modali
 READ_BY_DEFAULT = ("path", "label", "patient")
 JOIN_KEYS = ("path", "patient", "study", "series")  # used and dropped; never copied into a store
 
+# Roles whose cells are words of a list, for messages
+_CLOSED_ROLES = {
+    "split": "train, val or test",
+    "modality": f"{', '.join(sorted(vocabulary.MODALITIES))}",
+    "anatomy": "those of the anatomy table (--anatomy-table FILE adds to it)",
+}
 _ROLE_ALIASES = {"group": "patient", "labels": "label", "masks": "mask"}
 _NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
@@ -71,7 +79,13 @@ def parse_roles(columns: Sequence[str]) -> dict[str, str]:
 
 
 def read_table(
-    data: bytes, name: str, *, roles: Mapping[str, str], keep: Sequence[str] = (), need_label: bool
+    data: bytes,
+    name: str,
+    *,
+    roles: Mapping[str, str],
+    anatomy: AnatomyTable,
+    keep: Sequence[str] = (),
+    need_label: bool,
 ) -> Table:
     """Parse a table of UTF-8 text, with or without a byte order mark, by comma, semicolon or tab.
 
@@ -104,18 +118,19 @@ def read_table(
         )
     at = {role: header.index(column) for role, column in columns.items()}
     kept_at = {column: header.index(column) for column in keep}
-    rows = tuple(_row(number, cells, at, kept_at) for number, cells in lines)
+    rows = tuple(_row(number, cells, at, kept_at, anatomy) for number, cells in lines)
     refuse_rows(name, (row.number for row in rows if not row.path), "have no path")
-    if "split" in at:
-        refuse_rows(
-            name,
-            (
-                number
-                for (number, cells), row in zip(lines, rows, strict=True)
-                if row.split is None and not is_missing(cells[at["split"]])
-            ),
-            f"have another word than train, val or test in column {columns['split']}",
-        )
+    for role, allowed in _CLOSED_ROLES.items():
+        if role in at:
+            refuse_rows(
+                name,
+                (
+                    number
+                    for (number, cells), row in zip(lines, rows, strict=True)
+                    if not getattr(row, role) and not is_missing(cells[at[role]])
+                ),
+                f"have another word than {allowed} in column {columns[role]}",
+            )
     return Table(name=name, header=header, columns=columns, rows=rows)
 
 
@@ -141,7 +156,13 @@ def merge_rows(rows: Sequence[Row], name: str) -> Row:
     return replace(rows[0], labels=labels, kept=kept, **merged)
 
 
-def _row(number: int, cells: Sequence[str], at: Mapping[str, int], kept_at: Mapping[str, int]) -> Row:
+def _row(
+    number: int,
+    cells: Sequence[str],
+    at: Mapping[str, int],
+    kept_at: Mapping[str, int],
+    anatomy: AnatomyTable,
+) -> Row:
     def cell(role: str) -> str:
         return cells[at[role]] if role in at and not is_missing(cells[at[role]]) else ""
 
@@ -158,7 +179,7 @@ def _row(number: int, cells: Sequence[str], at: Mapping[str, int], kept_at: Mapp
         series=cell("series"),
         split=parse_split(cell("split")),
         masks=several("mask"),
-        modality=cell("modality"),
-        anatomy=cell("anatomy"),
+        modality=vocabulary.modality(cell("modality").upper()) or "",
+        anatomy=anatomy.of_text(cell("anatomy")) or "",
         kept={column: cells[position] for column, position in kept_at.items()},
     )

@@ -15,25 +15,6 @@ def _words(text: str) -> frozenset[str]:
 # PS3.3 C.7.3.1.1.1, those that occur in the stored object classes
 MODALITIES = _words("CT MR US CR DX MG OT NM PT XA RF IO PX SC TG BMD OP ES XC IVUS OPT OCT")
 
-# PS3.16 Table L-1 (Body Part Examined), and what scanners write beside it, blanks and punctuation removed
-_ANATOMY = _words(
-    """
-    abdomen abdomenpelvis adrenal adrenals ankle anklejoint anus aorta aorticarch appendix arm artery
-    axilla back bileduct bladder brain brainstem breast bronchus buttock calcaneus calf cardiac carotid
-    cerebellum cervix cheek chest chestabdomen chestabdpelvis clavicle coccyx colon cornea cspine
-    ctspine duodenum ear elbow elbowjoint entirebody esophagus extremity eye eyelid face femur fetus
-    finger foot forearm gallbladder hand head headneck heart hip hipjoint humerus iac ileum ilium
-    innerear intestine jaw jejunum kidney knee kneejoint larynx leg lefthand legs liver lowerextremity
-    lowerleg lowerlimb lspine lsspine lumbar lumbarspine lung lungs mandible maxilla mediastinum
-    metatarsus mouth neck neckchest neckchestabdomen neckchestabdpelv nose orbit orbits ovary pancreas
-    parathyroid parotid patella pelvis penis pharynx pituitary placenta prostate rectum ribs scalp
-    scapula sacrum sccjoint scrotum sella shoulder shoulderjoint sijoint sinus sinuses skull spine
-    spleen sspine sternum stomach subclavian submandibular teeth testis thigh thorax thumb thymus
-    thyroid tibiafibula toe tongue trachea tspine ulna upperarm upperextremity upperlimb ureter urethra
-    uterus vagina vulva wholebody wrist wristjoint zygoma
-    """
-)
-
 _VIEWS = _words("AP PA LL RL LLD RLD LLO RLO LAT LATERAL OBL AXIAL CC MLO ML LM LMO FB XCC XCCL XCCM SIO")
 # PS3.16 CID 4014, by code value (SNOMED CT and the retired SRT)
 _VIEW_CODES = {
@@ -60,12 +41,6 @@ _WORD = re.compile(r"[A-Z]+")
 def modality(text: str) -> str | None:
     """``Modality`` (CS), where it is a defined term."""
     return text if text in MODALITIES else None
-
-
-def anatomy(text: str) -> str | None:
-    """``Body Part Examined`` or a code's meaning, in lower case without blanks, if it is a body part."""
-    word = re.sub(r"[ _\-/.,&]+", "", text.lower())
-    return word if word in _ANATOMY else None
 
 
 def laterality(text: str) -> str | None:

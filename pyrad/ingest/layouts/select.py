@@ -64,7 +64,12 @@ def _read_table(
     name: str, read: Callable[[], bytes], roles: Mapping[str, str], options: IngestOptions
 ) -> Table:
     return read_table(
-        read(), name, roles=roles, keep=options.keep_columns, need_label=options.layout == "table"
+        read(),
+        name,
+        roles=roles,
+        anatomy=options.anatomy,
+        keep=options.keep_columns,
+        need_label=options.layout == "table",
     )
 
 
