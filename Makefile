@@ -1,5 +1,5 @@
 # Two commands: `make demo` runs the main job, `make test` runs every test. Each sets up what it needs in .venv.
-.PHONY: demo test lint setup stub clean
+.PHONY: demo test soak lint setup stub clean
 
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -8,12 +8,18 @@ NATIVE := $(wildcard csrc/*) CMakeLists.txt
 DATA   ?=
 TABLE  ?=
 OUT    ?= demo
+SOAK_SECONDS ?= 3600
 
 demo: $(STAMP)
 	@bash pipelines/demo.sh "$(DATA)" "$(TABLE)" "$(OUT)"
 
 test: $(STAMP) lint
 	$(BIN)/pytest
+
+# The long ones: a fault at every call that writes, nodes that die, an hour of fuzzing (SOAK_SECONDS changes that).
+soak: $(STAMP)
+	$(BIN)/pytest -m soak
+	$(BIN)/python -W ignore tests/fuzz/run.py --seconds $(SOAK_SECONDS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
