@@ -103,7 +103,7 @@ template <bool padded>
 PYRAD_HD inline float seen(float y, int32_t stored, const WindowParams& window) {
     const float polar = fmaf(y, window.sign, window.lift);
     if constexpr (!padded) return polar;
-    return (stored >= window.pad_low) & (stored <= window.pad_high) ? 0.0f : polar;
+    return ((stored >= window.pad_low) & (stored <= window.pad_high)) ? 0.0f : polar;
 }
 
 template <Voi voi, bool padded>
