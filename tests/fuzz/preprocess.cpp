@@ -2,6 +2,7 @@
 // compilations agree in every bit.
 #include "preprocess.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <vector>
@@ -10,8 +11,9 @@ namespace {
 
 constexpr uint32_t side = 24;  // of the output
 constexpr size_t most_records = 3;
+constexpr size_t lut_count = 64;
 
-void run(const uint8_t* slab, size_t slab_bytes, const std::vector<pyrad::Record>& records, uint8_t form,
+void run(const pyrad::Input& input, const std::vector<pyrad::Record>& records, uint8_t form,
          std::vector<uint8_t>& pixels, std::vector<int32_t>& statuses) {
     pyrad::Output output{};
     output.bfloat16 = form & 1;
@@ -24,13 +26,14 @@ void run(const uint8_t* slab, size_t slab_bytes, const std::vector<pyrad::Record
     statuses.assign(records.size(), -1);
     std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes]);
     output.pixels = exact.get();
-    pyrad::preprocess(slab, slab_bytes, records.data(), records.size(), output, statuses.data(), 1);
+    pyrad::preprocess(input, records.data(), records.size(), output, statuses.data(), 1);
     memcpy(pixels.data(), exact.get(), bytes);
 }
 
 }  // namespace
 
-// Byte 0: form of the output and number of records; then the records as they lie in memory; the rest: the slab.
+// Byte 0: form of the output and number of records; then the records as they lie in memory; the rest: the slab, whose
+// end also serves as entries of lookup tables.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size < 1) return 0;
     const size_t count = 1 + (data[0] >> 4) % most_records;
@@ -43,11 +46,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const size_t at = 1 + count * sizeof(pyrad::Record);
     std::unique_ptr<uint8_t[]> slab(new uint8_t[size - at]);
     memcpy(slab.get(), data + at, size - at);
+    const size_t entries = std::min((size - at) / 2, lut_count);
+    std::unique_ptr<uint16_t[]> luts(new uint16_t[entries]);
+    memcpy(luts.get(), data + size - 2 * entries, 2 * entries);
+    const pyrad::Input input{slab.get(), size - at, luts.get(), entries};
     std::vector<uint8_t> fast, portable;
     std::vector<int32_t> fast_statuses, portable_statuses;
-    run(slab.get(), size - at, records, data[0], fast, fast_statuses);
+    run(input, records, data[0], fast, fast_statuses);
     pyrad::portable_only = true;
-    run(slab.get(), size - at, records, data[0], portable, portable_statuses);
+    run(input, records, data[0], portable, portable_statuses);
     pyrad::portable_only = false;
     if (fast != portable || fast_statuses != portable_statuses) abort();
     return 0;
