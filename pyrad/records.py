@@ -87,8 +87,8 @@ class Segments:
 class Source:
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
 
-    ``patient``, ``study``, ``series`` and ``uid`` are the archive's own identifiers. They are private:
-    they are hashed under the store's secret and dropped, and never enter a store, a log or an error.
+    ``patient``, ``study``, ``series``, ``uid`` and ``accession`` are the archive's own identifiers. They are
+    private: they are hashed under the store's secret and dropped, and never enter a store, a log or an error.
     """
 
     archive: int  # which of the SRC arguments, from 0
@@ -104,6 +104,7 @@ class Source:
     study: str = ""
     series: str = ""
     uid: str = ""  # SOP Instance UID
+    accession: str = ""  # Accession Number, only where a label table joins by it
     digest: str = ""  # keyed hash of the file's bytes where no UID settles duplicates
     labels: tuple[str, ...] = ()
     split: Split | None = None  # a layout's own split

@@ -72,7 +72,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     pixels = DicomPixels(parsed)
     groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
     dtype = _stored_type(pixels)
-    common = _common_facts(parsed, pixels, dtype, options.anatomy, warnings)
+    common = _common_facts(parsed, pixels, dtype, options, warnings)
     common["modality"] = modality
     if cut is not None:
         common["cut"] = cut
@@ -152,14 +152,14 @@ def _color(
 
 
 def _common_facts(
-    parsed: Parsed, pixels: DicomPixels, dtype: StoredType, table: AnatomyTable, warnings: set[str]
+    parsed: Parsed, pixels: DicomPixels, dtype: StoredType, options: ScanOptions, warnings: set[str]
 ) -> dict[str, Any]:
     """The fields of a Source that are the same for every frame; ``warnings`` gains what was noticed."""
     root, form = parsed.dataset, pixels.form
     shape = text(root, "PresentationLUTShape").upper()
     uid = identifier(root, "SOPInstanceUID")
     body_part = text(root, "BodyPartExamined")
-    anatomy, described = _anatomy(root, table)
+    anatomy, described = _anatomy(root, options.anatomy)
     noticed = {
         "no-meta": not parsed.has_meta,
         "no-sop-instance-uid": not uid,
@@ -181,6 +181,7 @@ def _common_facts(
         "bits_stored": wide if pixels.is_color or form.is_float else min(form.bits_stored, wide),
         "padding": None if pixels.is_color else _padding(root, pixels, dtype, warnings),
         "uid": uid,
+        "accession": identifier(root, "AccessionNumber") if options.accession else "",
         "patient": f"{patient}\0{identifier(root, 'IssuerOfPatientID')}" if patient else "",
         "study": identifier(root, "StudyInstanceUID"),
         "series": identifier(root, "SeriesInstanceUID"),

@@ -23,6 +23,7 @@ _NOT_COMPARED = frozenset(
         "archive",
         "path",
         "digest",
+        "accession",
         "labels",
         "split",
         "masks",

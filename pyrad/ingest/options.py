@@ -13,6 +13,7 @@ from pyrad.ingest.dicom_burned_in import BURNED_IN, RULES, Rule, read_rules
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios
+from pyrad.ingest.table import parse_roles
 
 # Whole data sets as their authors publish them; layouts/published.py has a function for each.
 PUBLISHED_LAYOUTS = (
@@ -101,7 +102,8 @@ class IngestOptions:
             "group": _LABELS,
             "help": "which column of the table plays which role, such as label=kl_grade,group=patient_id; "
             "roles: "
-            "path, label, group (or patient), study, series, split, mask, modality, anatomy",
+            "path, label, group (or patient), study, series, split, mask, modality, anatomy; uid, accession "
+            "and study join a table without paths to what headers say",
             "metavar": "ROLE=COLUMN,...",
         },
     )
@@ -224,6 +226,7 @@ class IngestOptions:
             rules=self.rules,
             color="planes" if self.color == "planes" else "luma",
             anatomy=self.anatomy,
+            accession="accession" in parse_roles(self.columns),
             digest_key=digest_key,
         )
 

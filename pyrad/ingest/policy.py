@@ -76,6 +76,7 @@ class ScanOptions:
     rules: tuple[Rule, ...] = ()
     color: Literal["luma", "planes"] = "luma"
     anatomy: AnatomyTable = field(default_factory=packaged)
+    accession: bool = False  # whether Accession Number is read
     digest_key: bytes = b""
 
     def __post_init__(self) -> None:

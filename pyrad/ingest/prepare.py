@@ -13,7 +13,7 @@ from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.committed import Committed
 from pyrad.ingest.duplicates import File, find_copies, settle, undecided
 from pyrad.ingest.layouts import Listing, Selection
-from pyrad.ingest.layouts.arrange import Census, make_arranger
+from pyrad.ingest.layouts.arrange import make_arranger, new_census
 from pyrad.ingest.ledger import Ledger
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
@@ -94,7 +94,7 @@ def label_files(
     ledger: Ledger,
 ) -> tuple[list[File], list[str]]:
     """Give the frames of every readable file labels, patients and keys; also returns notes."""
-    found = [Census() for _ in sources]
+    found = new_census(selection)
     for scan in scans:
         if scan.sources:
             found[scan.archive].count(scan.sources[0])
@@ -104,7 +104,12 @@ def label_files(
         if scan.reason is not None:
             ledger.add(scan.id, scan.reason, 1, scan.detail)
             continue
-        frames = _chosen(arrange(scan.id, scan.sources), options.frame_step)
+        try:
+            arranged = arrange(scan.id, scan.sources)
+        except Rejected as rejected:  # a joined table does not mean this file
+            ledger.add(scan.id, rejected.reason, len(scan.sources), rejected.detail)
+            continue
+        frames = _chosen(arranged, options.frame_step)
         if len(frames) < len(scan.sources):
             ledger.add(scan.id, "frame-not-chosen", len(scan.sources) - len(frames))
         if scan.id in selection.maskless:

@@ -108,6 +108,7 @@ _QUARANTINED = {
     "npy-shape": "The NPY array is neither an image nor a stack of frames; a last axis of 3 or 4 is neither.",
     # plan
     "uid-conflict": "Another image has the same SOP Instance UID and other pixels or attributes.",
+    "ambiguous-row": "The table's row for its study or accession number fits files of several patients.",
     "mask-missing": "The label table names a mask that is not there.",
     "mask-size": "The mask does not have the size of its image, or the file has several frames.",
     "mask-unreadable": "The mask is no image that can be read.",

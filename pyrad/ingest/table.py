@@ -17,9 +17,13 @@ from pyrad.ingest.csvfile import is_missing, parse_csv, refuse_rows, row_list
 from pyrad.ingest.split import parse_split
 from pyrad.records import Outline, Split
 
-ROLES = ("path", "label", "patient", "study", "series", "split", "mask", "modality", "anatomy")
+HEADER_KEYS = ("uid", "study", "accession")  # by which a table without paths joins, the finest first
+ROLES = (
+    *("path", "uid", "accession", "label", "patient", "study", "series", "split", "mask", "modality"),
+    "anatomy",
+)
 READ_BY_DEFAULT = ("path", "label", "patient")
-JOIN_KEYS = ("path", "patient", "study", "series")  # used and dropped; never copied into a store
+JOIN_KEYS = ("path", "patient", "series", *HEADER_KEYS)  # used and dropped; never copied into a store
 
 # Roles whose cells are words of a list, for messages
 _CLOSED_ROLES = {
@@ -36,7 +40,9 @@ class Row:
     """What one row of a table says; "" and () where it says nothing."""
 
     number: int = 0  # 0: no row of a file, but what a published data set says by its folders
-    path: str
+    path: str = ""
+    uid: str = ""
+    accession: str = ""
     labels: tuple[str, ...] = ()
     patient: str = ""
     study: str = ""
@@ -58,6 +64,7 @@ class Table:
     header: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)  # role -> column
     rows: tuple[Row, ...]
+    by_header: bool = False  # rows mean files by HEADER_KEYS and not by paths
     notes: tuple[str, ...] = ()
 
 
@@ -94,9 +101,11 @@ def read_table(
     """
     header, rest = parse_csv(data, name)
     lines = list(rest)
-    columns = {role: role for role in READ_BY_DEFAULT if role in header} | dict(roles)
+    columns = _columns(header, roles)
+    by_header = "path" not in columns and any(role in columns for role in HEADER_KEYS)
     unknown = [column for column in (*columns.values(), *keep) if column not in header]
-    missing = [role for role in ("path", *(["label"] if need_label else [])) if role not in columns]
+    needed = (*(() if by_header else ("path",)), *(("label",) if need_label else ()))
+    missing = [role for role in needed if role not in columns]
     if unknown or missing:
         what = f"has no column {', '.join(unknown)}" if unknown else f"has no column for {', '.join(missing)}"
         if not {*READ_BY_DEFAULT, *roles.values()} & set(header):
@@ -119,7 +128,11 @@ def read_table(
     at = {role: header.index(column) for role, column in columns.items()}
     kept_at = {column: header.index(column) for column in keep}
     rows = tuple(_row(number, cells, at, kept_at, anatomy) for number, cells in lines)
-    refuse_rows(name, (row.number for row in rows if not row.path), "have no path")
+    if by_header:
+        keyless = (row.number for row in rows if not any(getattr(row, key) for key in HEADER_KEYS))
+        refuse_rows(name, keyless, "have no UID, study or accession number")
+    else:
+        refuse_rows(name, (row.number for row in rows if not row.path), "have no path")
     for role, allowed in _CLOSED_ROLES.items():
         if role in at:
             refuse_rows(
@@ -131,7 +144,21 @@ def read_table(
                 ),
                 f"have another word than {allowed} in column {columns[role]}",
             )
-    return Table(name=name, header=header, columns=columns, rows=rows)
+    return Table(name=name, header=header, columns=columns, rows=rows, by_header=by_header)
+
+
+def _columns(header: Sequence[str], roles: Mapping[str, str]) -> dict[str, str]:
+    """Role -> column: what the user said, and the default names of what was not said."""
+    told = {"uid", "accession"} & set(roles)
+    if told and {"path", "mask"} & set(roles):
+        raise UsageError(
+            f"--columns names {' and '.join(sorted(told))} beside path or mask: a table joins by what "
+            "headers say, or by paths, and only paths find masks"
+        )
+    defaults = {role: role for role in READ_BY_DEFAULT if role in header}
+    if told:
+        defaults.pop("path", None)
+    return defaults | dict(roles)
 
 
 def merge_rows(rows: Sequence[Row], name: str) -> Row:
@@ -172,7 +199,9 @@ def _row(
 
     return Row(
         number=number,
-        path=cells[at["path"]],  # a file may be called null
+        path=cells[at["path"]] if "path" in at else "",  # a file may be called null
+        uid=cell("uid"),
+        accession=cell("accession"),
         labels=several("label"),
         patient=cell("patient"),
         study=cell("study"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyrad.errors import UsageError
+from pyrad.ingest.layouts.join import Join
 from pyrad.ingest.table import Row
 
 FileId = tuple[int, str]  # which archive, path in it
@@ -51,6 +52,7 @@ class Selection:
 
     layouts: tuple[str, ...]  # of each archive: table, dicom, folder; auto where only the scan can tell
     rows: Mapping[FileId, Row]  # a table's word on each file it lists, masks as paths
+    joins: Mapping[int, Join]  # archive -> the table whose rows mean files by what headers say
     masks: frozenset[FileId]  # files that are masks of others, not images
     maskless: frozenset[FileId]  # images whose row names a mask that is not there
     notes: tuple[str, ...]
@@ -59,6 +61,6 @@ class Selection:
         """Why this file is not read at all, or None."""
         if file in self.masks:
             return "mask"
-        if self.layouts[file[0]] == "table" and file not in self.rows:
+        if self.layouts[file[0]] == "table" and file[0] not in self.joins and file not in self.rows:
             return "not-in-table"
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.folders import believe_classes, folder_labels, wrapper_of
+from pyrad.ingest.layouts.join import Matches
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import Row
 from pyrad.records import Source, Split
@@ -28,12 +29,22 @@ class Census:
     images: int = 0
     dicom: int = 0
     folders: Counter[str] = field(default_factory=Counter)  # folder -> images that lie in it
+    matches: Matches | None = None  # where a table joins by what headers say
 
     def count(self, first: Source) -> None:
         """Count one image file, by the first of its frames."""
         self.images += 1
         self.dicom += first.kind == "dicom"
         self.folders[first.path.rpartition("/")[0]] += 1
+        if self.matches is not None:
+            self.matches.count(first)
+
+
+def new_census(selection: Selection) -> list[Census]:
+    """Nothing counted yet, for each archive; those of one table count their matches together."""
+    matches = {id(join): Matches(join) for join in selection.joins.values()}
+    joins = [selection.joins.get(archive) for archive in range(len(selection.layouts))]
+    return [Census(matches=matches[id(join)] if join else None) for join in joins]
 
 
 def make_arranger(
@@ -41,36 +52,44 @@ def make_arranger(
 ) -> tuple[Arranger, list[str]]:
     """What gives the frames of a file their labels, patient and split, by its archive's layout; and notes.
 
-    A table wins over DICOM tags in what it says, and tags fill in the rest. UsageError where ``auto`` finds
-    folders that do not look like classes.
+    A table wins over DICOM tags in what it says, and tags fill in the rest. The arranger raises Rejected for
+    a file that a joined table does not mean. UsageError where ``auto`` finds folders that do not look like
+    classes, or where no row of a joined table fits a file.
     """
     arrangers: list[Arranger] = []
     notes: list[str] = []
-    for listing, census, chosen in zip(listings, found, selection.layouts, strict=True):
-        layout = chosen
-        if layout == "auto":
-            layout = "dicom" if 2 * census.dicom > census.images else "folder"
-        if layout == "table":
-            arrangers.append(partial(_by_table, selection.rows))
-        elif layout == "folder":
-            labels = folder_labels(census.folders, wrapper_of(listing))
-            counts: Counter[str] = Counter()
-            for folder, images in census.folders.items():
-                counts[labels[folder][0]] += images
-            if options.layout == "auto":
-                believe_classes(counts, listing.path.name)
-            arrangers.append(partial(_by_folder, labels))
-            if any(counts):
-                notes.append(f"{listing.path.name}: {sum(map(bool, counts))} folders are taken as classes")
-        else:
-            arrangers.append(_as_tagged)
-            if census.images:
-                notes.append(f"{listing.path.name}: DICOM tags are read; without a table there are no labels")
+    for archive, listing in enumerate(listings):
+        arranger, said = _of_archive(archive, listing, found[archive], selection, options)
+        arrangers.append(arranger)
+        notes += said
+    for matches in dict.fromkeys(census.matches for census in found if census.matches):
+        notes += matches.notes()
 
     def arrange(file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
         return arrangers[file[0]](file, frames)
 
     return arrange, notes
+
+
+def _of_archive(
+    archive: int, listing: Listing, census: Census, selection: Selection, options: IngestOptions
+) -> tuple[Arranger, list[str]]:
+    name, layout = listing.path.name, selection.layouts[archive]
+    if census.matches is not None:
+        return partial(_by_header, census.matches), []
+    if layout == "table":
+        return partial(_by_table, selection.rows), []
+    if layout == "dicom" or (layout == "auto" and 2 * census.dicom > census.images):
+        told = [f"{name}: DICOM tags are read; without a table there are no labels"]
+        return _as_tagged, told if census.images else []
+    labels = folder_labels(census.folders, wrapper_of(listing))
+    images: Counter[str] = Counter()
+    for folder, count in census.folders.items():
+        images[labels[folder][0]] += count
+    if options.layout == "auto":
+        believe_classes(images, name)
+    told = [f"{name}: {sum(map(bool, images))} folders are taken as classes"]
+    return partial(_by_folder, labels), told if any(images) else []
 
 
 def _as_tagged(_file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
@@ -86,7 +105,14 @@ def _by_folder(
 
 
 def _by_table(rows: Mapping[FileId, Row], file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
-    row = rows[file]
+    return _with_row(frames, rows[file])
+
+
+def _by_header(matches: Matches, _file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
+    return tuple(replace(frame, accession="") for frame in _with_row(frames, matches.row_of(frames[0])))
+
+
+def _with_row(frames: Sequence[Source], row: Row) -> tuple[Source, ...]:
     facts: dict[str, Any] = {
         name: getattr(row, name) for name in ("labels", "split", "masks", "mask_from", "outlines")
     }

@@ -10,6 +10,7 @@ from pyrad.errors import UsageError
 from pyrad.ingest.csvfile import row_list
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.finder import Finder
+from pyrad.ingest.layouts.join import Join, make_join
 from pyrad.ingest.table import Row, Table, merge_rows
 
 _PATIENT_COLUMNS = frozenset({"patient_id", "patientid", "patient id", "subject", "subject_id", "subjectid"})
@@ -33,7 +34,12 @@ def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise
     names: dict[int, dict[str, None]] = defaultdict(dict)  # archive -> its tables, for messages
     finders: dict[int, Finder] = {}
     notes: list[str] = []
+    joins: dict[int, Join] = {}
     for claim in claims:
+        if claim.table.by_header:
+            joins |= dict.fromkeys(claim.archives, make_join(claim.table))
+            notes += _table_notes(claim.table, [])
+            continue
         for archive in claim.archives:
             finders.setdefault(archive, Finder(listings[archive].paths, claim.folder))
             names[archive][claim.table.name] = None
@@ -43,11 +49,15 @@ def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise
     merged = {file: merge_rows(its, titles[file[0]]) for file, its in rows.items()}
     masks, maskless = _find_masks(merged, finders, titles)
     return Selection(
-        layouts=tuple("table" if archive in titles else otherwise for archive in range(len(listings))),
+        layouts=tuple(
+            "table" if archive in titles or archive in joins else otherwise
+            for archive in range(len(listings))
+        ),
         rows={
             file: replace(row, masks=masks.get(file, ())) if row.masks else row
             for file, row in merged.items()
         },
+        joins=joins,
         masks=frozenset((file[0], path) for file, paths in masks.items() for path in paths),
         maskless=maskless,
         notes=tuple(notes),
