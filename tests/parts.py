@@ -4,7 +4,7 @@ import numpy as np
 from stores import key_of, sample
 
 from pyrad.store import luts, tables
-from pyrad.store.shard import write_shard
+from pyrad.store.segments import write_shard
 from pyrad.store.writer import StoreWriter
 
 SECRET = {"key_check": "ab" * 8, "file_salt": "cd" * 16}

@@ -7,7 +7,7 @@ import numpy as np
 
 from pyrad.records import Sample
 from pyrad.store import luts, tables
-from pyrad.store.shard import write_shard
+from pyrad.store.segments import write_shard
 from pyrad.store.writer import StoreWriter
 
 

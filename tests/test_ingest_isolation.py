@@ -11,6 +11,7 @@ from pyrad.ingest import cluster, prepare
 from pyrad.ingest.limits import Limits
 from pyrad.ingest.pool import Workers
 from pyrad.progress import Reporter
+from pyrad.store import segments
 from pyrad.store.verify import verify
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu_s=1, stall_s=2)
@@ -125,3 +126,30 @@ def test_a_run_that_is_given_up_leaves_nothing_to_the_next():
         for _ in workers.run(echo, range(100), stage):
             break
         assert dict(workers.run(echo, ["x", "y"], stage)) == {0: "x", 1: "y"}
+
+
+# ---- segments
+
+
+def test_workers_share_a_shard_whose_bytes_do_not_depend_on_them(tmp_path, monkeypatch):
+    folder = two_classes(tmp_path / "a", 24)  # 48 images of one size: one shard, one segment
+    ingest(tmp_path / "whole.zarr", folder)
+    steps = []
+    really = Workers.run
+
+    def spy(self, function, tasks, stage):
+        def seen():
+            for task in tasks:
+                steps.append((stage.name, type(task).__name__))
+                yield task
+
+        return really(self, function, seen(), stage)
+
+    monkeypatch.setattr(Workers, "run", spy)
+    monkeypatch.setattr(segments, "SEGMENT_SLOTS", 5)  # where shards are cut is decided in this process
+    ingest(tmp_path / "two.zarr", folder, workers=2)
+    counts = Counter(kind for stage, kind in steps if stage == "write")
+    assert counts == {"_WriteStep": 10, "_JoinStep": 1}
+    monkeypatch.setattr(Workers, "shares_a_disk", False)
+    ingest(tmp_path / "cluster.zarr", folder)
+    assert tree(tmp_path / "whole.zarr") == tree(tmp_path / "two.zarr") == tree(tmp_path / "cluster.zarr")

@@ -19,7 +19,8 @@ from pyrad.store import chunk, layout, manifest, tables
 from pyrad.store.index import StoreIndex
 from pyrad.store.info import info, info_text
 from pyrad.store.reader import open_store
-from pyrad.store.shard import TREE, FinishedShard, write_shard
+from pyrad.store.segments import write_shard
+from pyrad.store.shard import TREE, FinishedShard
 from pyrad.store.verify import verify
 from pyrad.store.writer import StoreWriter
 

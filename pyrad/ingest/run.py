@@ -32,7 +32,7 @@ from pyrad.ingest.reasons import REASONS
 from pyrad.ingest.scan import FileScan, Share
 from pyrad.ingest.secret import Secret, resolve_secret
 from pyrad.ingest.summary import IngestSummary
-from pyrad.ingest.write import Fact, ShardTask, write_task
+from pyrad.ingest.write import Fact, ShardTask, write_shards
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader, tables
@@ -218,7 +218,7 @@ class _Ingest:
                     slots = tuple(plan.samples[at] for at in positions[spec.first : spec.first + spec.slots])
                     tasks.append(ShardTask(images=spec, masks=mask_spec, slots=slots))
                     places.append((geometry, spec.shard))
-            for number, result in self.workers.run(write_task, tasks, stage):
+            for number, result in write_shards(self.workers, tasks, stage):
                 geometry, shard = places[number]
                 facts[geometry][shard] = result
         flat = {geometry: [fact for its in shards for fact in its] for geometry, shards in facts.items()}

@@ -1,14 +1,15 @@
-"""The slots of one shard -> decoded pixels and masks -> the shard, and what was learned of each image.
+"""The slots of shards -> decoded pixels and masks -> the shards, and what was learned of each image.
 
-One task owns one shard, in a worker process. A frame that does not decode leaves its slot empty, and says
-why.
+Workers write segments of a shard, and one of them joins these: two workers share one shard, and a worker that
+dies costs one segment. A frame that does not decode leaves its slot empty, and says why.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +20,13 @@ from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
 from pyrad.ingest.plan import Planned
+from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
+from pyrad.progress import Stage
 from pyrad.records import Segments, Source
-from pyrad.store.shard import ShardSpec, write_shard
+from pyrad.store.segments import Segment, SegmentWriter, cut, join_segments, remove_segments
+from pyrad.store.shard import ShardSpec
 
 _PERCENTILES = (0.01, 0.99)
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker
@@ -58,33 +62,147 @@ class Fact:
         return cls(percentiles=(low, high), pixels=pixels, mask=mask, reason=reason, detail=detail)
 
 
-def write_task(task: ShardTask) -> list[Fact]:
-    """In a worker: decode the slots of a shard and write it, masks behind images; a fact for each slot."""
-    share: Share = pool.shared()
-    facts: list[list[Any]] = []
-    masks: list[
-        NDArray[np.uint8] | None
-    ] = []  # packed to bits: a shard of them is held until its images are written
+def write_shards(
+    workers: Workers, tasks: Iterable[ShardTask], stage: Stage
+) -> Iterator[tuple[int, list[Fact]]]:
+    """Yield (number of the task, a fact for each of its slots) as shards are finished.
 
-    def images() -> Iterator[NDArray[Any] | None]:
+    ``tasks`` is read only as far as workers need it; ``stage`` advances by slots.
+    """
+    if not workers.shares_a_disk:  # a worker elsewhere writes a shard from beginning to end
+        yield from workers.run(_write_whole, tasks, stage)
+        return
+    shards = _Shards(tasks)
+    for steps in (shards.steps(), shards.joins()):
+        for _, (number, written) in workers.run(_do, steps, stage):
+            facts = shards.take(number, written)
+            if facts is not None:
+                yield number, facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """A segment of a shard, that of its masks, and a fact for each of its slots."""
+
+    first: int
+    images: Segment
+    masks: Segment | None
+    facts: list[Fact]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WriteStep:
+    """Write a segment; the shard as well, where it has no other."""
+
+    number: int
+    task: ShardTask  # with the slots of the segment alone
+    run: range
+
+    def do(self) -> _Written:
+        written = _write_segment(self.task, self.run)
+        if len(self.run) == self.task.images.slots:
+            _join(self.task, [written])
+        return written
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JoinStep:
+    """Make a shard of its segments."""
+
+    number: int
+    task: ShardTask
+    written: list[_Written]
+
+    def do(self) -> None:
+        _join(self.task, self.written)
+
+
+class _Shards:
+    """The shards that are being written: what is to be done next, and what has been."""
+
+    def __init__(self, tasks: Iterable[ShardTask]) -> None:
+        self._tasks = tasks
+        self._under_way: dict[int, tuple[ShardTask, int, list[_Written]]] = {}  # task, segments, done ones
+        self._to_join: deque[_JoinStep] = deque()
+
+    def steps(self) -> Iterator[_WriteStep | _JoinStep]:
+        """Every segment, and between them the joins that have become possible."""
+        for number, task in enumerate(self._tasks):
+            runs = cut(task.images)
+            self._under_way[number] = replace(task, slots=()), len(runs), []
+            for run in runs:
+                yield from self.joins()
+                yield _WriteStep(number=number, task=_only(task, run), run=run)
+
+    def joins(self) -> Iterator[_JoinStep]:
+        """The joins that are possible now."""
+        while self._to_join:
+            yield self._to_join.popleft()
+
+    def take(self, number: int, written: _Written | None) -> list[Fact] | None:
+        """Note a segment that is written, or (None) a shard that is joined; the facts of a whole shard."""
+        task, segments, done = self._under_way[number]
+        if written is not None:
+            done.append(written)
+            if len(done) < segments:
+                return None
+            done.sort(key=lambda its: its.first)
+            if segments > 1:
+                self._to_join.append(_JoinStep(number=number, task=task, written=done))
+                return None
+        del self._under_way[number]
+        return _cleared(done)
+
+
+def _do(step: _WriteStep | _JoinStep) -> tuple[int, _Written | None]:
+    """In a worker."""
+    return step.number, step.do()
+
+
+def _write_whole(task: ShardTask) -> list[Fact]:
+    """In a worker: every segment of a shard, and the shard."""
+    written = [_write_segment(_only(task, run), run) for run in cut(task.images)]
+    _join(task, written)
+    return _cleared(written)
+
+
+def _only(task: ShardTask, run: range) -> ShardTask:
+    return replace(task, slots=task.slots[run.start : run.stop])
+
+
+def _write_segment(task: ShardTask, run: range) -> _Written:
+    """Decode some slots of a shard and write them, masks beside images."""
+    share: Share = pool.shared()
+    facts = []
+    with ExitStack() as stack:
+        images = stack.enter_context(SegmentWriter(task.images, run))
+        masks = stack.enter_context(SegmentWriter(task.masks, run)) if task.masks else None
         for planned, image in zip(task.slots, _decoded(share, task.slots), strict=True):
             fact, mask = _judge(share, planned.source, image)
-            facts.append(fact.to_json())
-            masks.append(None if mask is None else np.packbits(mask))
+            facts.append(fact)
+            images.add(image if isinstance(image, np.ndarray) and fact.reason is None else None)
+            if masks is not None:
+                masks.add(None if mask is None else mask.view(np.uint8))
             pool.count_done()
-            yield image if isinstance(image, np.ndarray) and fact.reason is None else None
-
-    write_shard(task.images, images(), facts=facts)
-    if task.masks is not None:
-        shape = task.masks.rows, task.masks.columns
-        write_shard(
-            task.masks,
-            (
-                None if mask is None else np.unpackbits(mask, count=shape[0] * shape[1]).reshape(shape)
-                for mask in masks
-            ),
+        return _Written(
+            first=run.start,
+            images=images.finish(),
+            masks=None if masks is None else masks.finish(),
+            facts=facts,
         )
-    return [Fact.from_json(values) for values in facts]
+
+
+def _join(task: ShardTask, written: Sequence[_Written]) -> None:
+    facts = [fact.to_json() for its in written for fact in its.facts]
+    join_segments(task.images, [its.images for its in written], facts=facts)
+    if task.masks is not None:
+        join_segments(task.masks, [its.masks for its in written if its.masks is not None])
+
+
+def _cleared(written: Sequence[_Written]) -> list[Fact]:
+    """Remove the files of segments that stand in their shard now, and return their facts."""
+    remove_segments(segment for its in written for segment in (its.images, its.masks) if segment)
+    return [fact for its in written for fact in its.facts]
 
 
 def percentiles(values: NDArray[Any]) -> tuple[float, float]:
@@ -106,7 +224,7 @@ def percentiles(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[NDArray[Any] | Rejected]:
-    """The image of every slot in order; the frames that a shard holds of one file are decoded together."""
+    """The image of every slot in order; the frames that a segment holds of one file are decoded together."""
     by_file: dict[tuple[int, str], list[int]] = defaultdict(list)
     for at, planned in enumerate(slots):
         by_file[planned.source.archive, planned.source.path].append(at)

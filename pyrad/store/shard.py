@@ -1,6 +1,6 @@
-"""Images -> one shard file: chunks at multiples of 64 bytes, the Zarr shard index behind them.
+"""A shard: what it must hold, the Zarr index at its end, and how a finished one is known again and read.
 
-One task owns one shard: `write_shard` takes picklable arguments and runs in a worker process. A finished
+A shard is chunks at multiples of 64 bytes and the index behind them; `store.segments` writes it. A finished
 shard has a sidecar in the working folder, by which a resumed run recognises it.
 """
 
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,8 +20,8 @@ from numpy.typing import NDArray
 from pyrad import ops
 from pyrad.errors import IntegrityError, PyradError
 from pyrad.store import durable
-from pyrad.store.chunk import decode_chunk, encode_chunk
-from pyrad.store.layout import ABSENT, ALIGNMENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
+from pyrad.store.chunk import decode_chunk
+from pyrad.store.layout import ABSENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
 
 TREE = "tree"  # the part as it will be committed
 SIDECARS = "shards"  # what is known of each finished shard
@@ -77,27 +76,10 @@ class ShardResult:
     facts: tuple[Any, ...]
 
 
-def write_shard(
-    spec: ShardSpec, images: Iterable[NDArray[Any] | None], *, facts: Sequence[Any] = ()
-) -> ShardResult:
-    """Write one shard durably and return what it is; the file appears under its name only when it is whole.
-
-    ``images`` yields exactly ``spec.slots`` arrays of ``spec.image_shape`` and ``spec.dtype``, or None for
-    a slot that stays empty; they are encoded one by one. ``facts`` (JSON values) is read after the last
-    image, so a generator may fill it as it goes. PyradError where an image does not fit or the disk fails.
-    """
-    partial = durable.temporary(spec.folder / TEMPORARIES, f"{spec.array.replace('/', '-')}-{spec.shard}")
-    try:
-        result = _write(spec, images, facts, partial)
-        with durable.disk_errors(spec.file):
-            _publish(spec, partial)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    with durable.disk_errors(spec.file):
-        record = {"spec": _identity(spec), **asdict(result)}
-        durable.write_file(spec.sidecar, json_bytes(record), spec.folder / TEMPORARIES)
-    return result
+def write_sidecar(spec: ShardSpec, result: ShardResult) -> None:
+    """Note durably what a shard is, once it is in its place."""
+    record = {"spec": _identity(spec), **asdict(result)}
+    durable.write_file(spec.sidecar, json_bytes(record), spec.folder / TEMPORARIES)
 
 
 def finished_shard(spec: ShardSpec) -> ShardResult | None:
@@ -199,74 +181,6 @@ def parse_shard_index(footer: bytes, entries: int) -> NDArray[np.uint64] | None:
     if len(data) != entries * ENTRY_BYTES or ops.crc32c(data) != int.from_bytes(checksum, "little"):
         return None
     return np.frombuffer(data, "<u8").astype(np.uint64, copy=False).reshape(entries, 2)
-
-
-def _write(
-    spec: ShardSpec, images: Iterable[NDArray[Any] | None], facts: Sequence[Any], partial: Path
-) -> ShardResult:
-    offsets: list[int] = []
-    sizes: list[int] = []
-    at = 0
-    digest = durable.salted_hash(spec.file_salt)
-    with durable.disk_errors(spec.file):
-        fd = durable.create(partial)
-    with open(fd, "wb", buffering=0) as file:
-        for chunk in _chunks(
-            spec, images
-        ):  # outside disk_errors: its faults are the archive's, not the store's
-            offsets.append(at if chunk else ABSENT)
-            sizes.append(len(chunk) or ABSENT)
-            block = chunk + bytes(-len(chunk) % ALIGNMENT)
-            digest.update(block)
-            _write_all(file, block, spec)
-            at += len(block)
-        footer = shard_index(offsets, sizes, spec.shard_n * spec.planes)
-        digest.update(footer)
-        _write_all(file, footer, spec)
-        with durable.disk_errors(spec.file):
-            os.fsync(fd)
-    return ShardResult(
-        offsets=tuple(offsets),
-        sizes=tuple(sizes),
-        bytes=at + len(footer),
-        sha256=digest.hexdigest(),
-        facts=tuple(facts),
-    )
-
-
-def _write_all(file: FileIO, data: bytes, spec: ShardSpec) -> None:
-    """Write all of ``data``; without a buffer, so that closing the file does not try a failed write again."""
-    view = memoryview(data)
-    with durable.disk_errors(spec.file):
-        while view:
-            view = view[file.write(view) :]
-
-
-def _chunks(spec: ShardSpec, images: Iterable[NDArray[Any] | None]) -> Iterator[bytes]:
-    """Encode image by image, plane by plane; an empty slot yields empty bytes."""
-    seen = 0
-    for seen, image in enumerate(images, 1):  # noqa: B007  counted
-        if image is None:
-            yield from (b"" for _ in range(spec.planes))
-            continue
-        if image.shape != spec.image_shape or image.dtype.name != spec.dtype:
-            raise PyradError(
-                f"{spec.array} shard {spec.shard}: an image of {image.shape} {image.dtype.name} was given "
-                f"for a bucket of {spec.image_shape} {spec.dtype}"
-            )
-        if spec.array.startswith("masks/") and image.max() > 1:
-            raise PyradError(f"{spec.array} shard {spec.shard}: a mask holds values other than 0 and 1")
-        for plane in image.reshape(spec.planes, spec.rows, spec.columns):
-            yield encode_chunk(plane, spec.profile)
-    if seen != spec.slots:
-        raise PyradError(f"{spec.array} shard {spec.shard}: {seen} images were given for {spec.slots} slots")
-
-
-def _publish(spec: ShardSpec, partial: Path) -> None:
-    path = spec.folder / TREE / spec.file
-    durable.make_folders(spec.folder / TREE, spec.file.rpartition("/")[0])
-    partial.replace(path)
-    durable.sync_folder(path.parent)
 
 
 def _identity(spec: ShardSpec) -> dict[str, Any]:

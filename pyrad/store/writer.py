@@ -121,7 +121,7 @@ class StoreWriter:
         return layout.masks_of(entry)
 
     def shards(self, entry: ArrayEntry) -> list[ShardSpec]:
-        """The shards of an array, each a task for `write_shard`."""
+        """The shards of an array, each to be written by `store.segments`."""
         if self._folder is None:
             raise PyradError("begin() names the plan before its shards can be written")
         return [
