@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,16 @@ from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
 from pyrad.ingest.plan import Planned
-from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
 from pyrad.progress import Stage
 from pyrad.records import Segments, Source
 from pyrad.store.segments import Segment, SegmentWriter, cut, join_segments, remove_segments
 from pyrad.store.shard import ShardSpec
+
+if TYPE_CHECKING:  # workers import this module, and it is their start that counts
+    from pyrad.ingest.cluster import ClusterWorkers
+    from pyrad.ingest.pool import Workers
 
 _PERCENTILES = (0.01, 0.99)
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker
@@ -63,7 +66,7 @@ class Fact:
 
 
 def write_shards(
-    workers: Workers, tasks: Iterable[ShardTask], stage: Stage
+    workers: Workers | ClusterWorkers, tasks: Iterable[ShardTask], stage: Stage
 ) -> Iterator[tuple[int, list[Fact]]]:
     """Yield (number of the task, a fact for each of its slots) as shards are finished.
 
