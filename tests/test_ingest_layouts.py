@@ -313,6 +313,13 @@ def test_auto_takes_dicom_by_its_tags_and_rasters_by_their_folders():
     assert (rasters["b/x.dcm"].labels, rasters["b/x.dcm"].patient) == (("b",), "p")
 
 
+def test_files_that_are_called_masks_are_told():
+    paths = ("a/1.png", "a/1_mask.png", "a/1_Mask_2.PNG", "a/2-seg.png", "a/maskros.png", "b/unmasked.png")
+    _, notes = arranged([image(path) for path in paths])
+    assert any("3 files are called masks and are taken as images" in note for note in notes)
+    assert not any("called masks" in note for note in arranged([image("a/1.png"), image("b/2.png")])[1])
+
+
 def test_a_table_wins_over_tags_and_tags_fill_the_rest():
     sources = [image("1.dcm", "dicom", patient="tag", study="1.2", modality="CT", anatomy="chest")]
     found, _ = arranged(

@@ -5,12 +5,15 @@ import io
 import re
 import zipfile
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import lookalikes
 import numpy as np
 import pytest
 from archives import Listener, ingest, ledger_of, samples_of, table, zipped
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lookalikes import square
 from PIL import Image
 
@@ -166,6 +169,8 @@ MARK = "<case><tirads>3</tirads><mark><image>1</image><svg>{}</svg></mark></case
         MARK.format('[{"points": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}]'),
         MARK.format('[{"points": [{"x": NaN, "y": 2}, {"x": 3, "y": 4}, {"x": 3, "y": 9}]}]'),
         MARK.format('{"points": 3}'),
+        MARK.format('[{"points": [{"x": 1e300, "y": 2}, {"x": 3, "y": 4}, {"x": 3, "y": 9}]}]'),
+        MARK.format('[{"points": [{"x": 1' + "0" * 400 + ', "y": 2}, {"x": 3, "y": 4}, {"x": 3, "y": 9}]}]'),
         MARK.format("[" * 5000),
     ],
     ids=lambda bad: re.sub(r"\W+", " ", str(bad))[:40],
@@ -306,6 +311,34 @@ def test_cc_ccii_groups_by_patient_and_counts_lesions_alone_as_mask(tmp_path):
     assert len(masked) == 2
     for sample in masked:
         np.testing.assert_array_equal(sample["stored_mask"] > 0, expected)
+
+
+PIECES = (
+    *("filename", "label", "patientId", "x", "y", "width", "height", "Target", "class", "ID", "Label"),
+    *("File name", "Patient ID", "image name", "patient id", "\n", ",", ";", '"', "\0", "\r", "nan", "-1"),
+    *("1", "0", "0000", "ID_0a1_any", "abd-normal", "radiology_ai/US/gb/usn309850.png", " ", "<", "&", "é"),
+)
+CSV = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=CSV | st.binary(max_size=60), which=st.integers(0, 10))
+def test_whatever_a_table_holds_the_answer_is_rows_or_one_message(layout, tmp_path, text, which):
+    root = tmp_path / "data"
+    if not root.exists():
+        TREES[layout](root)
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    tables = sorted(path for path in files if path.endswith((".csv", ".txt", ".xml")))
+    bad = tables[which % len(tables)] if tables else ""
+    data = text.encode() if isinstance(text, str) else text
+    listing = Listing(
+        path=root,
+        paths=tuple(sorted(files)),
+        read=lambda path: data if path == bad else files[path].read_bytes(),
+    )
+    with suppress(UsageError):
+        assert PUBLISHED[layout](listing)
 
 
 # ---- real images

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from pyrad.records import Outline
 
 MAX_POINTS = 100_000  # of one outline; a freehand one has some hundreds
+FARTHEST = 1e6  # pixels from the corner of an image, so that no crossing overflows
+
+
+def is_outline(points: Outline) -> bool:
+    """Whether points enclose anything and can be drawn: three or more, all of them finite and near."""
+    return 3 <= len(points) <= MAX_POINTS and all(abs(v) <= FARTHEST for point in points for v in point)
 
 
 def fill(outlines: Sequence[Outline], rows: int, columns: int) -> NDArray[np.bool_]:
@@ -28,7 +34,7 @@ def fill(outlines: Sequence[Outline], rows: int, columns: int) -> NDArray[np.boo
         top = max(0, math.floor(points[:, 1].min()) - 1)
         bottom = min(rows, math.ceil(points[:, 1].max()) + 1)
         for row in range(top, bottom):
-            _fill_row(mask[row], points, row + 0.5)
+            mask[row] |= _winding(points, row + 0.5, columns) != 0
     return mask
 
 
@@ -37,17 +43,15 @@ def box(x: float, y: float, width: float, height: float) -> Outline:
     return (x, y), (x + width, y), (x + width, y + height), (x, y + height)
 
 
-def _fill_row(line: NDArray[np.bool_], points: NDArray[np.float64], centre: float) -> None:
-    """Set the pixels of one row whose centres, at the height ``centre``, lie inside."""
+def _winding(points: NDArray[np.float64], centre: float, columns: int) -> NDArray[np.int64]:
+    """How often the outline goes round each pixel's centre in the row of this height."""
     x0, y0 = points.T
     x1, y1 = np.roll(points, -1, axis=0).T
     crossing = (y0 <= centre) != (y1 <= centre)
     x0, y0, x1, y1 = x0[crossing], y0[crossing], x1[crossing], y1[crossing]
     at = x0 + (centre - y0) * (x1 - x0) / (y1 - y0)
-    order = np.argsort(at, kind="stable")
-    # The first column whose centre is not left of each crossing
-    first = np.clip(np.ceil(at[order] - 0.5), 0, len(line)).astype(np.int64)
-    winding = np.cumsum(np.where(y1 > y0, 1, -1)[order])
-    for begin, end, inside in zip(first[:-1], first[1:], winding[:-1], strict=True):
-        if inside:
-            line[begin:end] = True
+    # The first column whose centre is not left of the crossing
+    first = np.clip(np.ceil(at - 0.5), 0, columns).astype(np.int64)
+    turns = np.zeros(columns + 1, np.int64)
+    np.add.at(turns, first, np.where(y1 > y0, 1, -1))
+    return np.cumsum(turns[:-1])

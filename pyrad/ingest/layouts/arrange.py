@@ -6,6 +6,7 @@ first, in a `Census`; then any file is arranged on its own.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from pyrad.ingest.layouts.join import Matches
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.table import Row
 from pyrad.records import Source, Split
+
+_LIKE_A_MASK = re.compile(r"[ _-](?:mask|seg|segmentation)s?(?:_\d+)?\.[a-z]+\Z", re.IGNORECASE)
 
 Arranger = Callable[[FileId, Sequence[Source]], tuple[Source, ...]]
 
@@ -88,8 +91,14 @@ def _of_archive(
         images[labels[folder][0]] += count
     if options.layout == "auto":
         believe_classes(images, name)
-    told = [f"{name}: {sum(map(bool, images))} folders are taken as classes"]
-    return partial(_by_folder, labels), told if any(images) else []
+    told = [f"{name}: {sum(map(bool, images))} folders are taken as classes"] if any(images) else []
+    masks = sum(bool(_LIKE_A_MASK.search(path)) for path in listing.paths)
+    if masks:
+        told.append(
+            f"{name}: {masks} files are called masks and are taken as images; name them in a table's mask "
+            "column, or read BUSI by --layout busi"
+        )
+    return partial(_by_folder, labels), told
 
 
 def _as_tagged(_file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:

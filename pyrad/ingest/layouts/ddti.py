@@ -6,13 +6,12 @@ Pedraza et al., An open access thyroid ultrasound image database, Proc. SPIE 928
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from typing import Any
 from xml.parsers import expat
 
 from pyrad.ingest.layouts import Listing
-from pyrad.ingest.outlines import MAX_POINTS
+from pyrad.ingest.outlines import is_outline
 from pyrad.ingest.table import Row, Table
 from pyrad.records import Outline
 
@@ -121,9 +120,8 @@ def _outlines(svg: str) -> list[Outline]:
             tuple((float(point["x"]), float(point["y"])) for point in region["points"])
             for region in json.loads(svg)
         ]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise _Unreadable from None
-    for outline in outlines:
-        if not 3 <= len(outline) <= MAX_POINTS or not all(math.isfinite(v) for p in outline for v in p):
-            raise _Unreadable
+    if not all(map(is_outline, outlines)):
+        raise _Unreadable
     return outlines

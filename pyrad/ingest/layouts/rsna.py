@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from pyrad.ingest.csvfile import columns_of, is_missing, refuse_rows
 from pyrad.ingest.layouts import Listing
-from pyrad.ingest.outlines import box
+from pyrad.ingest.outlines import box, is_outline
 from pyrad.ingest.table import Row, Table
 from pyrad.records import Outline
 
@@ -112,8 +112,8 @@ def _box(corner: list[str]) -> Outline | None:
         x, y, width, height = (float(cell) for cell in corner)
     except ValueError:
         return None
-    inside = 0 <= x < 1e5 and 0 <= y < 1e5 and 0 < width < 1e5 and 0 < height < 1e5  # NaN is not
-    return box(x, y, width, height) if inside else None
+    outline = box(x, y, width, height)
+    return outline if width > 0 and height > 0 and is_outline(outline) else None
 
 
 def _classes(listing: Listing, boxes: dict[str, list[Outline]]) -> dict[str, str]:
