@@ -21,7 +21,7 @@ from archives import (
 )
 
 from pyrad.errors import QuarantineBudgetError, SecretError, UsageError
-from pyrad.ingest.write import percentiles
+from pyrad.ingest.percentiles import percentiles
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 

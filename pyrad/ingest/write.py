@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
+from pyrad.ingest.percentiles import percentiles
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # workers import this module, and it is their start that coun
     from pyrad.ingest.cluster import ClusterWorkers
     from pyrad.ingest.pool import Workers
 
-_PERCENTILES = (0.01, 0.99)
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker
 
 
@@ -206,24 +206,6 @@ def _cleared(written: Sequence[_Written]) -> list[Fact]:
     """Remove the files of segments that stand in their shard now, and return their facts."""
     remove_segments(segment for its in written for segment in (its.images, its.masks) if segment)
     return [fact for its in written for fact in its.facts]
-
-
-def percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """p1 and p99 of integers, exact: linear between order statistics at (n - 1) p, as NumPy's default.
-
-    Counted in a histogram, which is one pass for 8 and 16 bits. Source: Hyndman and Fan 1996, type 7.
-    """
-    low = int(values.min())
-    counts = np.bincount(values.ravel().astype(np.int32) - low)
-    below = np.cumsum(counts)  # values up to and including each
-    last = values.size - 1
-    results = []
-    for p in _PERCENTILES:
-        position = last * p
-        rank = int(position)
-        first, second = np.searchsorted(below, [rank, min(rank + 1, last)], side="right")
-        results.append(low + float(first) + (position - rank) * float(second - first))
-    return results[0], results[1]
 
 
 def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[NDArray[Any] | Rejected]:
