@@ -73,6 +73,12 @@ COMMANDS = {
         summary="say which files keys of a store, or names of its ledger, stand for",
         example="pyrad relink --private /secure/pyrad 0f3c9a5be1d2478890abcdef12345678",
     ),
+    "forget": Command(
+        options="pyrad.ingest.forget:ForgetOptions",
+        run="pyrad.ingest.forget:forget",
+        summary="remove patients from a store for good",
+        example="pyrad forget chest.zarr --patients withdrawn.txt --runs runs",
+    ),
     "audit": Command(
         options="pyrad.ingest.audit:AuditOptions",
         run="pyrad.ingest.audit:audit",

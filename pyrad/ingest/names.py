@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyrad.ingest.archive import path_bytes
 from pyrad.ingest.secret import Secret
 from pyrad.records import Source
@@ -12,13 +14,25 @@ _GROUP_CHAIN = {
     "study": ("study", "patient", "series"),
     "series": ("series", "study", "patient"),
 }
+GROUP_KINDS = ("patient", "study", "series")
+
+
+def group_name(secret: Secret, kind: str, value: str) -> str:
+    """The group of a patient (PatientID, or PatientID NUL Issuer), a study or a series."""
+    return secret.name(f"group\0{kind}", value.rstrip("\0"))
+
+
+def mark(secret: Secret, name: str) -> str:
+    """What a store keeps of a group or key that it has forgotten: without the secret it leads nowhere."""
+    return secret.name("forgotten", name)
 
 
 class Names:
     """Makes a store's names; the same identifier is hashed once."""
 
-    def __init__(self, secret: Secret, group_by: str) -> None:
+    def __init__(self, secret: Secret, group_by: str, forgotten: Collection[str] = ()) -> None:
         self._secret = secret
+        self._forgotten = frozenset(forgotten)  # marks of groups and keys
         self._chain = _GROUP_CHAIN[group_by]
         self._made: dict[tuple[str, str], str] = {}
 
@@ -35,8 +49,17 @@ class Names:
             value = getattr(source, kind)
             if value:
                 # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
-                return self._name(f"group\0{kind}", value.rstrip("\0"))
+                return self._name(f"group\0{kind}", value.rstrip("\0"))  # as `group_name`
         return self._name("group\0file", source.uid or digest)
+
+    def is_forgotten(self, source: Source, digest: str) -> bool:
+        """Whether the store has forgotten the source's patient, study or series, or the image itself."""
+        if not self._forgotten:
+            return False
+        values = ((kind, getattr(source, kind)) for kind in GROUP_KINDS)
+        names = [self._name(f"group\0{kind}", value.rstrip("\0")) for kind, value in values if value]
+        names += [self.group(source, digest), self.key(source, digest)]
+        return any(mark(self._secret, name) in self._forgotten for name in names)
 
     def is_alone(self, source: Source) -> bool:
         """Whether nothing is known that groups the file with others."""

@@ -112,7 +112,9 @@ def label_files(
         frames = _chosen(arranged, options.frame_step)
         if len(frames) < len(scan.sources):
             ledger.add(scan.id, "frame-not-chosen", len(scan.sources) - len(frames))
-        if scan.id in selection.maskless:
+        if names.is_forgotten(frames[0], scan.digest):
+            ledger.add(scan.id, "forgotten", len(frames))
+        elif scan.id in selection.maskless:
             ledger.add(scan.id, "mask-missing", len(frames))
         elif frames[0].masks and len(scan.sources) > 1:
             ledger.add(scan.id, "mask-size", len(frames), f"one mask for {len(scan.sources)} frames")

@@ -71,6 +71,13 @@ class PrivateFolder:
         wanted = frozenset(names)
         return (trace for trace in self._read() if trace.key in wanted or trace.source in wanted)
 
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forget the traces of keys."""
+        gone = frozenset(keys)
+        if gone and (self.path / CROSSWALK_FILE).exists():
+            with self._locked():
+                self._write(trace for trace in self._read() if trace.key not in gone)
+
     def record(self, traces: Iterable[Trace], facts: Mapping[str, Any]) -> None:
         """Add traces, replacing older ones of the same store, source and key, and note the plan's facts."""
         with self._locked():
@@ -81,15 +88,18 @@ class PrivateFolder:
                 # A frame that is stored already was not decoded again: what is known of its pixels stays.
                 known = old is not None and not trace.pixels and old.digest == trace.digest
                 merged[at] = replace(trace, pixels=old.pixels) if known and old is not None else trace
-            columns = list(zip(*(astuple(merged[at]) for at in sorted(merged)), strict=True))
-            arrays = [
-                pa.array([_text(value) for value in values], field.type)
-                for values, field in zip(columns or [()] * len(_SCHEMA), _SCHEMA, strict=True)
-            ]
-            sink = pa.BufferOutputStream()
-            pq.write_table(pa.table(arrays, schema=_SCHEMA), sink, compression="zstd")
-            self._replace(CROSSWALK_FILE, sink.getvalue().to_pybytes())
+            self._write(merged[at] for at in sorted(merged))
             self._replace(PLAN_FILE, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+    def _write(self, traces: Iterable[Trace]) -> None:
+        columns = list(zip(*map(astuple, traces), strict=True))
+        arrays = [
+            pa.array([_text(value) for value in values], field.type)
+            for values, field in zip(columns or [()] * len(_SCHEMA), _SCHEMA, strict=True)
+        ]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(arrays, schema=_SCHEMA), sink, compression="zstd")
+        self._replace(CROSSWALK_FILE, sink.getvalue().to_pybytes())
 
     def _read(self) -> list[Trace]:
         file = self.path / CROSSWALK_FILE

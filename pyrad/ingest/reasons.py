@@ -48,6 +48,7 @@ _SKIPPED = {
     "not-a-key-image": "No Key Object Selection names the image; --frames all stores it.",
     "rejected-by-note": "A rejection note names the image: quality, patient safety, worklist, retention.",
     "already-stored": "The store holds the image already, unchanged.",
+    "forgotten": "`pyrad forget` removed the patient from the store, for good.",
     "duplicate": "Another file is the same image, by UID or bytes; one is stored, with all labels.",
     "duplicate-pixels": "Another group has an image of the same pixels; one is stored, with all labels.",
 }

@@ -81,7 +81,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             options=options,
             reporter=reporter,
             secret=secret,
-            names=Names(secret, options.group_by),
+            names=Names(secret, options.group_by, there.forgotten if there else ()),
             ledger=Ledger(),
             sources=sources,
             private=private,
@@ -247,6 +247,8 @@ class _Ingest:
             file = frames.get(scan.id)
             reasons = self.ledger.reasons(scan.id)
             whole = next(iter(reasons), "")
+            if whole == "forgotten":
+                continue  # the way back to them is gone, and stays gone
             if file is None:
                 traces.append(Trace(**common, reason=whole))
                 continue

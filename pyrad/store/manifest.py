@@ -37,7 +37,7 @@ from pyrad.store.layout import (
     masks_of,
 )
 
-FORMAT = 2  # the newest that is read; a store without lookup tables is still written as 1
+FORMAT = 2  # the newest that is read; a store without lookup tables that forgot nobody is written as 1
 ROOT_BYTES_LIMIT = (
     64 << 20
 )  # about 25,000 buckets with all their shards; parsed JSON takes several times its text
@@ -78,7 +78,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The root's promise; docs/format.md specifies every field."""
+    """The root's promise; docs/format.md specifies every field.
+
+    ``forgotten`` are keyed hashes of what must never come back; while it is empty the root does not have it.
+    """
 
     format: int
     codec: Profile
@@ -88,6 +91,7 @@ class Manifest:
     options: Mapping[str, Any]
     counts: Mapping[str, int]
     parts: tuple[Part, ...]
+    forgotten: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -101,9 +105,9 @@ def part_documents(part_id: str, arrays: tuple[ArrayEntry, ...], codec: Profile)
     return documents | {entry.path: array_document(entry, codec) for entry in arrays}
 
 
-def format_of(parts: Sequence[Part]) -> int:
-    """The version of the format that these parts need."""
-    return 2 if any(part.has_luts for part in parts) else 1
+def format_of(parts: Sequence[Part], forgotten: Sequence[str] = ()) -> int:
+    """The version of the format that these parts, and what is forgotten, need."""
+    return 2 if forgotten or any(part.has_luts for part in parts) else 1
 
 
 def part_file_paths(part_id: str, arrays: tuple[ArrayEntry, ...], *, luts: bool) -> list[str]:
@@ -120,7 +124,10 @@ def part_file_paths(part_id: str, arrays: tuple[ArrayEntry, ...], *, luts: bool)
 
 def root_bytes(manifest: Manifest) -> bytes:
     """The root ``zarr.json``, byte for byte; UsageError where it would be larger than a reader accepts."""
-    data = json_bytes({**_zarr_shell(manifest), "attributes": {"pyrad": asdict(manifest)}})
+    fields = asdict(manifest)
+    if not manifest.forgotten:
+        del fields["forgotten"]
+    data = json_bytes({**_zarr_shell(manifest), "attributes": {"pyrad": fields}})
     if len(data) > ROOT_BYTES_LIMIT:
         arrays = sum(len(part.arrays) for part in manifest.parts)
         raise UsageError(
@@ -215,8 +222,9 @@ def _damaged(name: str, what: str) -> IntegrityError:
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
-    if set(raw) != set(Manifest.__dataclass_fields__):
-        raise ValueError(f"fields {sorted(set(raw) ^ set(Manifest.__dataclass_fields__))}")
+    odd = {*raw, "forgotten"} ^ set(Manifest.__dataclass_fields__)
+    if odd:
+        raise ValueError(f"fields {sorted(odd)}")
     return Manifest(
         format=_integer(raw["format"]),
         codec=cast("Profile", str(raw["codec"])),
@@ -226,6 +234,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         options=_mapping(raw["options"]),
         counts={str(key): _integer(value) for key, value in _mapping(raw["counts"]).items()},
         parts=tuple(_part(part) for part in raw["parts"]),
+        forgotten=tuple(_text(mark, _HEX32) for mark in raw.get("forgotten", ())),
     )
 
 
@@ -252,8 +261,11 @@ def _part(raw: dict[str, Any]) -> Part:
 
 def _faults(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts the format, or itself; later faults rely on the absence of earlier ones."""
-    if manifest.format != format_of(manifest.parts):
-        yield f"format version {manifest.format} is not that of its parts, {format_of(manifest.parts)}"
+    needed = format_of(manifest.parts, manifest.forgotten)
+    if manifest.format != needed:
+        yield f"format version {manifest.format} is not that of its parts, {needed}"
+    if list(manifest.forgotten) != sorted(set(manifest.forgotten)):
+        yield "what is forgotten is out of order"
     if manifest.codec not in PROFILES:
         yield f"codec {str(manifest.codec)[:20]!r} is none of {', '.join(PROFILES)}"
     ids = [part.id for part in manifest.parts]

@@ -21,7 +21,7 @@ from pyrad import ops
 from pyrad.errors import IntegrityError, PyradError
 from pyrad.store import durable
 from pyrad.store.chunk import decode_chunk
-from pyrad.store.layout import ABSENT, CHECKSUM_BYTES, ENTRY_BYTES, Profile, json_bytes
+from pyrad.store.layout import ABSENT, CHECKSUM_BYTES, ENTRY_BYTES, ArrayEntry, Profile, json_bytes
 
 TREE = "tree"  # the part as it will be committed
 SIDECARS = "shards"  # what is known of each finished shard
@@ -74,6 +74,27 @@ class ShardResult:
     bytes: int
     sha256: str
     facts: tuple[Any, ...]
+
+
+def specs_of(entry: ArrayEntry, *, folder: Path, profile: Profile, file_salt: str) -> list[ShardSpec]:
+    """The shards of an array that is made in ``folder``."""
+    return [
+        ShardSpec(
+            folder=folder,
+            array=entry.path.split("/", 2)[2],
+            shard=number,
+            first=number * entry.shard_n,
+            slots=min(entry.shard_n, entry.count - number * entry.shard_n),
+            shard_n=entry.shard_n,
+            rows=entry.rows,
+            columns=entry.columns,
+            planes=entry.planes,
+            dtype=entry.dtype,
+            profile=profile,
+            file_salt=file_salt,
+        )
+        for number in range(entry.shards)
+    ]
 
 
 def write_sidecar(spec: ShardSpec, result: ShardResult) -> None:

@@ -15,10 +15,11 @@ the next run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,7 @@ from pyrad.store.shard import ShardResult, ShardSpec
 
 PLAN_FILE = "plan.json"
 DEFAULT_CODEC: Profile = "tilepack"
+_UNPLANNED = "0" * 16  # beside the folders that are named after a plan's digest
 _PLAN_FOLDER = re.compile(r"[0-9a-f]{16}")
 
 
@@ -124,23 +126,7 @@ class StoreWriter:
         """The shards of an array, each to be written by `store.segments`."""
         if self._folder is None:
             raise PyradError("begin() names the plan before its shards can be written")
-        return [
-            ShardSpec(
-                folder=self._folder,
-                array=entry.path.split("/", 2)[2],
-                shard=number,
-                first=number * entry.shard_n,
-                slots=min(entry.shard_n, entry.count - number * entry.shard_n),
-                shard_n=entry.shard_n,
-                rows=entry.rows,
-                columns=entry.columns,
-                planes=entry.planes,
-                dtype=entry.dtype,
-                profile=self.codec,
-                file_salt=self._file_salt,
-            )
-            for number in range(entry.shards)
-        ]
+        return shard.specs_of(entry, folder=self._folder, profile=self.codec, file_salt=self._file_salt)
 
     def finished(self, spec: ShardSpec) -> ShardResult | None:
         """What an earlier run of the same plan made of this shard, or None; recognised by its hash."""
@@ -192,9 +178,10 @@ class StoreWriter:
                 lookup=lookup,
             )
             old = () if self.manifest is None else self.manifest.parts
+            forgotten = () if self.manifest is None else self.manifest.forgotten
             added = Part(id=self.part_id, samples=len(samples), arrays=entries, files=files)
             new = Manifest(
-                format=manifest.format_of((*old, added)),
+                format=manifest.format_of((*old, added), forgotten),
                 codec=self.codec,
                 key_check=self._key_check,
                 file_salt=self._file_salt,
@@ -202,13 +189,51 @@ class StoreWriter:
                 options=dict(options),
                 counts={**counts, "samples": sum(p.samples for p in old) + len(samples), "groups": groups},
                 parts=(*old, added),
+                forgotten=forgotten,
             )
-            self._publish(new, self._folder)
+            tree = self._folder / shard.TREE
+            self._publish(new, {self.part_id: tree}, self._folder / shard.TEMPORARIES)
             self._empty()
         self._folder = None
         self.manifest = new
         self.part_id = f"{int(self.part_id) + 1:06d}"
         return new
+
+    def replace(
+        self,
+        parts: Sequence[Part],
+        trees: Mapping[str, Path],
+        *,
+        counts: Mapping[str, int],
+        forgotten: Sequence[str],
+    ) -> Manifest:
+        """Commit ``parts`` in the place of all that there are, then delete those that are gone.
+
+        ``trees`` holds, by id, the folder with the files of each new part. ``counts`` are the store's totals.
+        A crash leaves the old commit or the new one; what it left over goes when the store is next opened for
+        writing.
+        """
+        assert self.manifest is not None  # noqa: S101 - only what is there can be replaced
+        new = dataclasses.replace(
+            self.manifest,
+            format=manifest.format_of(parts, forgotten),
+            parts=tuple(parts),
+            counts={**counts, "samples": sum(part.samples for part in parts)},
+            forgotten=tuple(forgotten),
+        )
+        with durable.disk_errors(self.path.name):
+            self._publish(new, trees, self.work_folder())
+            self.manifest = new
+            self.part_id = f"{int(new.parts[-1].id) + 1:06d}"
+            self._take_back()  # nothing names the old parts now
+            self._empty()
+        return new
+
+    def work_folder(self) -> Path:
+        """A folder for work that is never resumed; it goes with whatever else is not committed."""
+        folder = self.partial / _UNPLANNED
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _load(self, codec: Profile | None, *, resuming: bool) -> None:
         """Read what is committed and take back a part that a crash left between move and commit."""
@@ -255,9 +280,8 @@ class StoreWriter:
         if plan is not None and plan["part"] != self.part_id:  # its commit had succeeded
             self._empty()
 
-    def _publish(self, new: Manifest, folder: Path) -> None:
-        """Move the part in, then replace the root. Note [manifest last]."""
-        temporaries = folder / shard.TEMPORARIES
+    def _publish(self, new: Manifest, trees: Mapping[str, Path], temporaries: Path) -> None:
+        """Move each new part's tree in, then replace the root. Note [manifest last]."""
         root = manifest.root_bytes(new)
         try:
             manifest.parse_root(root, self.path.name)
@@ -270,9 +294,10 @@ class StoreWriter:
         group = parts / layout.ROOT_DOCUMENT
         if not group.exists():
             durable.write_file(group, layout.json_bytes(layout.group_document()), temporaries)
-        (folder / shard.TREE).rename(parts / self.part_id)
-        durable.sync_folder(parts)
-        durable.sync_folder(folder)
+        for part_id, tree in trees.items():
+            tree.rename(parts / part_id)
+            durable.sync_folder(parts)
+            durable.sync_folder(tree.parent)
         durable.write_file(self.path / layout.ROOT_DOCUMENT, root, temporaries)
 
     def _plan(self) -> dict[str, str] | None:
