@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -193,22 +194,24 @@ def _row(
     def cell(role: str) -> str:
         return cells[at[role]] if role in at and not is_missing(cells[at[role]]) else ""
 
-    def several(role: str) -> tuple[str, ...]:
-        parts = (part.strip() for part in cell(role).split("|"))
-        return tuple(sorted({part for part in parts if not is_missing(part)}))
-
     return Row(
         number=number,
         path=cells[at["path"]] if "path" in at else "",  # a file may be called null
         uid=cell("uid"),
         accession=cell("accession"),
-        labels=several("label"),
+        labels=_several(cell("label")),
         patient=cell("patient"),
         study=cell("study"),
         series=cell("series"),
         split=parse_split(cell("split")),
-        masks=several("mask"),
+        masks=_several(cell("mask")),
         modality=vocabulary.modality(cell("modality").upper()) or "",
         anatomy=anatomy.of_text(cell("anatomy")) or "",
         kept={column: cells[position] for column, position in kept_at.items()},
     )
+
+
+@lru_cache(maxsize=4096)  # the rows of a million images share their labels
+def _several(cell: str) -> tuple[str, ...]:
+    parts = (part.strip() for part in cell.split("|"))
+    return tuple(sorted({part for part in parts if not is_missing(part)}))

@@ -11,7 +11,7 @@ class Finder:
     """The paths of one archive, by every name that a table may call them."""
 
     def __init__(self, paths: Iterable[str], folder: str) -> None:
-        self._paths = set(paths)
+        self._paths = {path: path for path in paths}  # to give back the very string, not one more copy
         self._folders = tuple(dict.fromkeys((folder, "")))
 
     def find(self, value: str, beside: str = "") -> list[str]:
@@ -24,7 +24,7 @@ class Finder:
         starts = dict.fromkeys((*([beside] if beside else []), *self._folders))
         for start in starts:
             if start + value in self._paths:
-                return [start + value]
+                return [self._paths[start + value]]
         for start in starts:
             if start + value in self._stems:
                 return self._stems[start + value]

@@ -30,7 +30,8 @@ def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise
 
     UsageError where the rows of a table match no file, could mean several, or contradict each other.
     """
-    rows: dict[FileId, list[Row]] = defaultdict(list)
+    rows: dict[FileId, Row] = {}
+    further: dict[FileId, list[Row]] = defaultdict(list)  # of files that have several rows: few, mostly
     names: dict[int, dict[str, None]] = defaultdict(dict)  # archive -> its tables, for messages
     finders: dict[int, Finder] = {}
     notes: list[str] = []
@@ -43,20 +44,20 @@ def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise
         for archive in claim.archives:
             finders.setdefault(archive, Finder(listings[archive].paths, claim.folder))
             names[archive][claim.table.name] = None
-        absent = _match_rows(claim, finders, rows, listings[claim.archives[0]].path.name)
+        absent = _match_rows(claim, finders, rows, further, listings[claim.archives[0]].path.name)
         notes += [*claim.table.notes, *_table_notes(claim.table, absent)]
     titles = {archive: " and ".join(its) for archive, its in names.items()}
-    merged = {file: merge_rows(its, titles[file[0]]) for file, its in rows.items()}
-    masks, maskless = _find_masks(merged, finders, titles)
+    for file, its in further.items():
+        rows[file] = merge_rows([rows[file], *its], titles[file[0]])
+    masks, maskless = _find_masks(rows, finders, titles)
+    for file, paths in masks.items():
+        rows[file] = replace(rows[file], masks=paths)
     return Selection(
         layouts=tuple(
             "table" if archive in titles or archive in joins else otherwise
             for archive in range(len(listings))
         ),
-        rows={
-            file: replace(row, masks=masks.get(file, ())) if row.masks else row
-            for file, row in merged.items()
-        },
+        rows=rows,
         joins=joins,
         masks=frozenset((file[0], path) for file, paths in masks.items() for path in paths),
         maskless=maskless,
@@ -65,7 +66,11 @@ def match_tables(listings: Sequence[Listing], claims: Sequence[Claim], otherwise
 
 
 def _match_rows(
-    claim: Claim, finders: Mapping[int, Finder], rows: dict[FileId, list[Row]], archive: str
+    claim: Claim,
+    finders: Mapping[int, Finder],
+    rows: dict[FileId, Row],
+    further: dict[FileId, list[Row]],
+    archive: str,
 ) -> list[int]:
     """Add each row to the files that it means; return the numbers of the rows that mean none."""
     table = claim.table
@@ -78,7 +83,8 @@ def _match_rows(
         elif len(found) > 1:
             ambiguous.append(row.number)
         for file in found:
-            rows[file].append(row)
+            if rows.setdefault(file, row) is not row:
+                further[file].append(row)
     column = f" in column {table.columns['path']}" if "path" in table.columns else ""
     if ambiguous:
         raise UsageError(

@@ -7,6 +7,7 @@ Radiology: AI 4 (2022) e210315.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from pyrad.ingest.csvfile import columns_of, refuse_rows
 from pyrad.ingest.layouts import Listing
@@ -36,15 +37,14 @@ _LIST = r"RadiologyAI_(train|val|test)\.csv"
 def radimagenet(listing: Listing) -> list[Table]:
     """A row for each image of the authors' three lists; of the folders where there are none."""
     lists = list(listing.search(_LIST))
-    images = {path: found.groups() for path, found in listing.search(_TREE)}
-    if not images:
+    first = next(listing.search(_TREE), None)
+    if first is None:
         raise listing.unlike("RadImageNet", "radiology_ai/CT/ANATOMY/PATHOLOGY/*.png, and MR and US likewise")
     if not lists:
-        rows = tuple(_row(path, _label(*parts)) for path, parts in images.items())
+        rows = tuple(_row(path, _label(*found.groups())) for path, found in listing.search(_TREE))
         note = f"{listing.path.name}: RadiologyAI_train.csv and the like are not there: split by ratio"
         return [Table(name=listing.path.name, rows=rows, notes=(note,))]
-    first = next(iter(images))
-    parent = first[: first.find("radiology_ai/")] if "radiology_ai/" in first else ""
+    parent = first[0][: max(first[0].find("radiology_ai/"), 0)]
     tables = []
     for path, found in lists:
         name = path.rpartition("/")[2]
@@ -66,7 +66,7 @@ def _row(path: str, label: str, *, number: int = 0, split: str = "") -> Row:
     return Row(
         number=number,
         path=path,
-        labels=(label,),
+        labels=_labels(label),
         split=parse_split(split),
         modality=next((part for part in path.split("/") if part in ("CT", "MR", "US")), ""),
         anatomy=ANATOMIES[label.partition("-")[0]],
@@ -80,3 +80,8 @@ def _label(modality: str | None, anatomy: str, ultrasound: str | None, pathology
     elif modality == "MR" and anatomy == "abd":
         anatomy = "mriabd"
     return f"{anatomy}-{pathology}"
+
+
+@cache  # a million rows share 165 of them
+def _labels(label: str) -> tuple[str]:
+    return (label,)
