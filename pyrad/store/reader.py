@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from pyrad import ops
 from pyrad.errors import IntegrityError, NotAStoreError
+from pyrad.store import remote
+from pyrad.store.bucket import url_of
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.descriptors import ShardFiles, StoreFolder
 from pyrad.store.index import StoreIndex
@@ -80,20 +82,21 @@ class Store:
     """
 
     def __init__(self, path: str | Path, root: bytes | None = None) -> None:
-        self.path = Path(path).absolute()
-        try:
-            self._root = read_root(self.path) if root is None else root
-        except FileNotFoundError:
-            what = f"there is no {ROOT_DOCUMENT} in it" if self.path.exists() else "it does not exist"
-            raise NotAStoreError(f"{path} is no pyrad store: {what}") from None
+        self.url = url_of(path)
+        mirror = None if self.url is None else remote.Mirror(self.url)
+        self.path = Path(path).absolute() if mirror is None else mirror.path
+        self._root = _read_root(path, mirror) if root is None else root
         self.manifest: Manifest = parse_root(self._root, self.path.name)
         self.codec: Profile = self.manifest.codec
         self.fingerprint = hashlib.sha256(self._root).hexdigest()
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if mirror is not None:
+                self.folder = mirror.open(self.manifest)
+            else:
+                fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.folder = StoreFolder(fd, self.path.name)
         except OSError as error:
             raise NotAStoreError(f"{path} cannot be opened: {error.strerror}") from None
-        self.folder = StoreFolder(fd, self.path.name)
         self.luts = Luts(self.folder, self.manifest.parts)
         self.samples = Samples(self.folder, self.manifest.parts, self.luts)
         self.index = StoreIndex(self.folder, self.manifest)
@@ -129,7 +132,7 @@ class Store:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (str(self.path), self._root)
+        return Store, (self.url or str(self.path), self._root)
 
     def __repr__(self) -> str:
         return f"<Store {self.path.name}: {len(self)} samples in {len(self.buckets)} buckets, {self.codec}>"
@@ -261,3 +264,17 @@ class Store:
                     np.concatenate([row for _, row in found]),
                 )
             return self._places
+
+
+def _read_root(path: str | Path, mirror: remote.Mirror | None) -> bytes:
+    """The root document; NotAStoreError where there is none."""
+    if mirror is not None:
+        found = mirror.root()
+        if found is None:
+            raise NotAStoreError(f"{mirror.bucket.url} is no pyrad store: there is no {ROOT_DOCUMENT} in it")
+        return found[0]
+    try:
+        return read_root(Path(path).absolute())
+    except FileNotFoundError:
+        what = f"there is no {ROOT_DOCUMENT} in it" if Path(path).exists() else "it does not exist"
+        raise NotAStoreError(f"{path} is no pyrad store: {what}") from None

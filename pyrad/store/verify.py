@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyrad.errors import IntegrityError
 from pyrad.progress import Reporter, Stage
 from pyrad.store import durable, luts, tables
+from pyrad.store.bucket import Bucket
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.index import outside
 from pyrad.store.layout import (
@@ -97,11 +98,16 @@ def _unnamed(store: Store) -> Iterator[str]:
     """Files in the store's folder that its manifest does not name."""
     named = {file.path for part in store.manifest.parts for file in part.files}
     named |= {ROOT_DOCUMENT, f"{PARTS}/{ROOT_DOCUMENT}"}
+    yield from (found for found in _present(store) if found not in named)
+
+
+def _present(store: Store) -> Iterator[str]:
+    if store.url is not None:
+        yield from (file.path for file in Bucket(store.url).list())
+        return
     for folder, folders, names in os.walk(store.path):
         for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]:
-            found = Path(folder, name).relative_to(store.path).as_posix()
-            if found not in named:
-                yield found
+            yield Path(folder, name).relative_to(store.path).as_posix()
 
 
 def _check_small_files(store: Store, problems: _Problems) -> None:

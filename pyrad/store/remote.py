@@ -1,0 +1,227 @@
+"""A store at s3://bucket/NAME.zarr <-> its working copy on this machine.
+
+Reading fetches a file when it is first needed and keeps it in a bounded cache, so that everything else reads
+plain files. Writing builds the part in the working copy as it would anywhere, and then sends it up.
+
+# Note [conditional commit]
+An object store has no rename and no lock. A writer claims the next commit by creating an object that names
+the root it is about to write (If-None-Match: *) and looks whether the root is still the one it started from.
+It sends the part's files, each created only where none is; last it writes the root document, only if there is
+none yet (If-None-Match: *) or the one it started from is still there (If-Match). The loser of a race commits
+nothing. A store's bytes follow from its sources, so a writer that was killed is resumed by the same command:
+its claim names the same root.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Never
+
+from pyrad.errors import IntegrityError, StoreBusyError
+from pyrad.store import durable, layout
+from pyrad.store.bucket import Bucket, url_of
+from pyrad.store.descriptors import StoreFolder
+from pyrad.store.manifest import Manifest, parse_root
+
+CLAIM = "claim.json"
+CACHE_BYTES = 20 << 30  # of one store's shards on this machine; PYRAD_CACHE_BYTES changes it
+_IDENTITY = "identity"  # in a mirror: which store its files are of
+_SENT = "sent"  # in a working copy: the root that is also in the bucket
+
+
+class Mirror:
+    """The files of a remote store on this machine, as far as they were needed."""
+
+    def __init__(self, url: str, folder: Path | None = None) -> None:
+        self.bucket = Bucket(url)
+        name = url.rpartition("/")[2]
+        self.folder = (folder or cache_folder()) / hashlib.sha256(url.encode()).hexdigest()[:16]
+        self.path = self.folder / name
+
+    def root(self) -> tuple[bytes, str] | None:
+        """The committed root document and its etag; None where there is no store."""
+        return self.bucket.read(layout.ROOT_DOCUMENT)
+
+    def open(self, manifest: Manifest) -> StoreFolder:
+        """The store's folder, whose files come when they are opened."""
+        self.keep_only(manifest)
+        return _MirrorFolder(self, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def keep_only(self, manifest: Manifest | None) -> None:
+        """Make the folder, and throw away what another store of the same URL left in it."""
+        identity = "" if manifest is None else _identity(manifest)
+        mark = self.folder / _IDENTITY
+        if mark.is_file() and mark.read_text() != identity:
+            shutil.rmtree(self.folder)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.write_text(identity)
+
+    def fetch(self, path: str) -> None:
+        """Bring one file of the store here, unless it is here already. IntegrityError where it is gone."""
+        target = self.path / path
+        if target.is_file():
+            os.utime(target)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = durable.temporary(self.folder, "fetch")
+        try:
+            self.bucket.download(path, temporary)
+            self._make_room(temporary.stat().st_size)
+            temporary.replace(target)
+        except FileNotFoundError:
+            raise IntegrityError(
+                f"{self.path.name}: {path} is not in {self.bucket.url}: it was deleted"
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Remove the shards that were used longest ago, until ``size`` more bytes fit."""
+        limit = int(os.environ.get("PYRAD_CACHE_BYTES", CACHE_BYTES))
+        shards = [(f.stat(), f) for f in self.path.glob("parts/*/*/*/c/**/*") if f.is_file()]
+        used = sum(status.st_size for status, _ in shards)
+        for status, shard in sorted(shards, key=lambda found: found[0].st_mtime):
+            if used + size <= limit:
+                return
+            shard.unlink()
+            used -= status.st_size
+
+
+class _MirrorFolder(StoreFolder):
+    def __init__(self, mirror: Mirror, fd: int) -> None:
+        super().__init__(fd, mirror.path.name)
+        self._mirror = mirror
+
+    def open(self, path: str, expected_bytes: int | None = None) -> int:
+        self._mirror.fetch(path)
+        return super().open(path, expected_bytes)
+
+
+@contextmanager
+def checked_out(store: Path) -> Iterator[Path]:
+    """The folder in which a store is written: itself, or a remote one's working copy, sent up at the end.
+
+    Note [conditional commit]. StoreBusyError where another writer commits first, or has claimed to.
+    """
+    url = url_of(store)
+    if url is None:
+        yield store
+        return
+    mirror = Mirror(url, data_folder())
+    mirror.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(mirror.folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # working copies of one machine take turns
+        etag = _pull(mirror)
+        yield mirror.path
+        _push(mirror, etag)
+    finally:
+        os.close(fd)
+
+
+def _pull(mirror: Mirror) -> str | None:
+    """Bring the tables of the committed parts here; first send up what an earlier run committed here only."""
+    found = mirror.root()
+    local = mirror.path / layout.ROOT_DOCUMENT
+    there = parse_root(found[0], mirror.path.name) if found else None
+    if local.is_file() and (found is None or local.read_bytes() != found[0]):
+        here = parse_root(local.read_bytes(), mirror.path.name)
+        if not _was_sent(mirror) and here.parts[:-1] == (there.parts if there else ()):
+            return _push(mirror, found[1] if found else None)
+        shutil.rmtree(mirror.folder)  # somebody else has committed since, or removed the store
+    mirror.keep_only(there)
+    if found is None or there is None:
+        return None
+    for part in there.parts:
+        for file in part.files:
+            if "/c/" not in file.path:
+                mirror.fetch(file.path)
+    mirror.fetch(f"{layout.PARTS}/{layout.ROOT_DOCUMENT}")
+    local.write_bytes(found[0])
+    (mirror.folder / _SENT).write_text(hashlib.sha256(found[0]).hexdigest())
+    return found[1]
+
+
+def _push(mirror: Mirror, etag: str | None) -> str | None:
+    """Send the newest part up, its root last. Note [conditional commit]. Returns the new root's etag."""
+    try:
+        root = (mirror.path / layout.ROOT_DOCUMENT).read_bytes()
+    except FileNotFoundError:  # nothing was committed
+        return etag
+    found = mirror.root()
+    if found is not None and found[0] == root:
+        return found[1]
+    manifest = parse_root(root, mirror.path.name)
+    claim = layout.json_bytes({"root": hashlib.sha256(root).hexdigest()})
+    partial = Bucket(f"{mirror.bucket.url}.partial")
+    if not partial.create(CLAIM, claim) and (partial.read(CLAIM) or (b"", ""))[0] != claim:
+        raise StoreBusyError(
+            f"another ingest has claimed the next commit of {mirror.bucket.url}: wait for it to end; if it "
+            f"is dead, delete the object {partial.url}/{CLAIM} and run this command again"
+        )
+    found = mirror.root()  # under the claim: nobody else can commit now
+    if (found[1] if found else None) != etag:
+        _lose(mirror, partial)
+    for file in manifest.parts[-1].files:
+        if not mirror.bucket.create(file.path, mirror.path / file.path):
+            _settle(mirror, file.path, manifest, file.sha256)
+    mirror.bucket.create(f"{layout.PARTS}/{layout.ROOT_DOCUMENT}", layout.json_bytes(layout.group_document()))
+    if (partial.read(CLAIM) or (b"", ""))[0] != claim:
+        raise StoreBusyError(f"the claim on {mirror.bucket.url} was taken away: nothing was committed")
+    if not mirror.bucket.commit(layout.ROOT_DOCUMENT, root, etag):
+        _lose(mirror, partial)
+    partial.delete(CLAIM)
+    (mirror.folder / _IDENTITY).write_text(_identity(manifest))
+    (mirror.folder / _SENT).write_text(hashlib.sha256(root).hexdigest())
+    sent = mirror.root()
+    return sent[1] if sent else None
+
+
+def _lose(mirror: Mirror, partial: Bucket) -> Never:
+    """Give up a commit that another has overtaken; the next run starts from what is there."""
+    partial.delete(CLAIM)
+    shutil.rmtree(mirror.folder)
+    raise StoreBusyError(
+        f"another ingest has committed to {mirror.bucket.url} in the meantime: run the same command again"
+    )
+
+
+def _was_sent(mirror: Mirror) -> bool:
+    """Whether the root document of the working copy is one that went up, or came down."""
+    sent = mirror.folder / _SENT
+    root = (mirror.path / layout.ROOT_DOCUMENT).read_bytes()
+    return sent.is_file() and sent.read_text() == hashlib.sha256(root).hexdigest()
+
+
+def _settle(mirror: Mirror, path: str, manifest: Manifest, sha256: str) -> None:
+    """An object of an uncommitted part is there already: ours from before, or a dead writer's, which goes."""
+    there = durable.temporary(mirror.folder, "compare")
+    try:
+        mirror.bucket.download(path, there)
+        with there.open("rb") as file:
+            same = durable.file_hash(file.fileno(), manifest.file_salt) == sha256
+    finally:
+        there.unlink(missing_ok=True)
+    if not same:
+        mirror.bucket.replace(path, mirror.path / path)
+
+
+def _identity(manifest: Manifest) -> str:
+    """What tells a store from another that takes its place: its salt and its first part."""
+    return hashlib.sha256(repr((manifest.file_salt, manifest.parts[0])).encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where files of remote stores are kept for reading: ``$XDG_CACHE_HOME/pyrad`` or ``~/.cache/pyrad``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyrad"
+
+
+def data_folder() -> Path:
+    """Where remote stores are written before they go up: ``$XDG_DATA_HOME/pyrad/working``."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "pyrad" / "working"
