@@ -67,6 +67,12 @@ COMMANDS = {
         summary="check every byte of a store against its manifest",
         example="pyrad verify chest.zarr",
     ),
+    "card": Command(
+        options="pyrad.ingest.card:CardOptions",
+        run="pyrad.ingest.card:card",
+        summary="write a store's data card: what it holds and how it was de-identified",
+        example="pyrad card chest.zarr --out chest.md",
+    ),
     "relink": Command(
         options="pyrad.ingest.relink:RelinkOptions",
         run="pyrad.ingest.relink:relink",
