@@ -145,7 +145,7 @@ def _color(
     """Planes and photometric interpretation of a frame as it will be stored, and what was done to it."""
     if not pixels.is_color:
         return 1, "MONOCHROME1" if pixels.form.photometric == "MONOCHROME1" else "MONOCHROME2", set()
-    notes = {"palette-applied"} if pixels.form.photometric == "PALETTE COLOR" else set()
+    notes = pixels.palette_notes
     if options.color == "planes" and not is_grey(pixels.values(frame)):
         return 3, "RGB", notes
     return 1, "MONOCHROME2", notes | {"color-to-luma"}

@@ -41,10 +41,23 @@ class DicomPixels:
         return self.form.samples == 3 or self._palette is not None
 
     @property
+    def palette_notes(self) -> set[str]:
+        """What is to be recorded of the palette: that there is one, and that it has not every index."""
+        if self._palette is None:
+            return set()
+        low, high = self._cell_range
+        first, entries = self._palette.first, len(self._palette.colors)
+        whole = first <= low and high < first + entries
+        return {"palette-applied"} if whole else {"palette-applied", "palette-short"}
+
+    @property
     def stored_range(self) -> tuple[int, int] | None:
         """The least and greatest of ``values`` that there can be; None where ``is_color``."""
-        if self.is_color:
-            return None
+        return None if self.is_color else self._cell_range
+
+    @property
+    def _cell_range(self) -> tuple[int, int]:
+        """The least and greatest value that the stored bits can have."""
         span = 1 << self.form.bits_stored
         return (-span // 2, span // 2 - 1) if self.form.signed else (0, span - 1)
 

@@ -145,6 +145,7 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         "padding-ignored": "The pixel padding value lies outside the stored values and was left out.",
         "presentation-shape-ignored": "Presentation LUT Shape contradicts the photometric interpretation.",
         "palette-applied": "Palette indices became colours, and these luma or planes.",
+        "palette-short": "The palette has not every index that the pixels may hold; others take its ends.",
         "anatomy-unknown": "Body Part Examined is no term of the anatomy table and was left out.",
         "anatomy-from-description": "The anatomy was taken from words of Series Description.",
         "spacing-ignored": "Pixel Spacing is no pair of positive numbers and was left out.",
