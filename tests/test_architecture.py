@@ -19,6 +19,7 @@ HOMES = {
     "PIL": ("ingest/raster.py", "ingest/", "phantom/", "eval/"),
     "matplotlib": ("eval/",),
     "torch": ("loader/", "models/", "train/", "eval/", "records.py"),
+    "ray": ("ingest/cluster.py",),
     "pyrad._C": ("ops.py",),
 }
 

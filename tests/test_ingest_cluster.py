@@ -2,19 +2,25 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+import time
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import Listener, dicom, ingest, npy, pixels, tree, two_classes
+from archives import Listener, dicom, ingest, npy, pixels, png, tree, two_classes
+from evils import HostileArchive
+from pydicom.data import get_testdata_file
+from test_ingest_resume import until
 from test_ingest_run import mixed
 
 from pyrad.errors import MissingDependencyError, SecretError, UsageError
-from pyrad.ingest import cluster, nodes
+from pyrad.ingest import cluster, nodes, prepare
 from pyrad.ingest.options import IngestOptions
 
 SECRET = "a secret that must not travel 7319"  # noqa: S105 - of the tests
@@ -48,22 +54,22 @@ class Spy(Listener):
 
     def show(self, stage, *, last):
         if stage.name == "write" and last:
-            self.processes = ray_processes()
+            self.processes = with_environment(cluster._token())
             self.listening = listening(self.processes)
             for path in self.folder.rglob("*"):
                 if path.is_file() and not path.is_symlink():
                     self.files[path] = path.read_bytes()
 
 
-def ray_processes() -> dict[int, bytes]:
-    """Environment by process id of everything that this process's private clusters have started."""
+def with_environment(word) -> dict[int, bytes]:
+    """Environment by process id of every other process whose environment holds a word."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
         except OSError:
             continue
-        if cluster._token().encode() in environment:
+        if word.encode() in environment and process.name != str(os.getpid()):
             found[int(process.name)] = environment
     return found
 
@@ -85,15 +91,19 @@ def listening(processes) -> set[str]:
     return {row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
 
 
-def test_a_private_cluster_stores_the_same_bytes_and_leaks_nothing(tmp_path, short_tmp):
+def test_a_private_cluster_stores_the_same_bytes_and_leaks_nothing(tmp_path, short_tmp, monkeypatch):
     folder = mixed(tmp_path / "a")
+    png(folder / "r/evil.png", pixels(78))  # crashes its decoder
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where Ray's workers find HostileArchive
+    monkeypatch.setattr(prepare, "open_archive", lambda path: HostileArchive(path, "crash", "write"))
     dicom(
         folder / "named.dcm", pixels(77, dtype=np.int16), uid="1.2.3.77", patient=PATIENT, PatientName=PATIENT
     )
     spy = Spy(short_tmp)
     handler = signal.getsignal(signal.SIGTERM)
     ingest(tmp_path / "one.zarr", folder, max_quarantine="20%", workers=2)
-    ingest(tmp_path / "ray.zarr", folder, max_quarantine="20%", workers=2, ray="local", reporter=spy)
+    by_ray = ingest(tmp_path / "ray.zarr", folder, max_quarantine="20%", workers=2, ray="local", reporter=spy)
+    assert by_ray.quarantined == {"decoder-crashed": 1, "raster-damaged": 1}
     assert tree(tmp_path / "one.zarr") == tree(tmp_path / "ray.zarr")
     assert not (tmp_path / "ray.zarr.partial").exists()
 
@@ -108,7 +118,57 @@ def test_a_private_cluster_stores_the_same_bytes_and_leaks_nothing(tmp_path, sho
     assert signal.getsignal(signal.SIGTERM) is handler
     assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
     assert list(short_tmp.iterdir()) == []
-    assert ray_processes() == {}
+    assert with_environment(cluster._token()) == {}
+
+
+@pytest.mark.real_data
+def test_real_files_are_stored_alike(tmp_path, real_data):
+    with zipfile.ZipFile(real_data / "dicom.zip") as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        archive.extractall(tmp_path / "a", names[:: len(names) // 40])
+    check_alike(tmp_path, tmp_path / "a")
+
+
+@pytest.mark.soak
+@pytest.mark.real_data
+def test_all_real_files_are_stored_alike(tmp_path, real_data):
+    check_alike(tmp_path, real_data / "dicom.zip", Path(get_testdata_file("CT_small.dcm")).parent)
+
+
+def check_alike(folder, *sources):
+    """The same bytes and the same ledger, by Ray and without."""
+    options = {"layout": "dicom", "max_quarantine": "100%", "workers": 2}
+    one = ingest(folder / "one.zarr", *sources, **options)
+    ray = ingest(folder / "ray.zarr", *sources, ray="local", **options)
+    assert one.images >= 10
+    assert (one.files, one.skipped, one.quarantined) == (ray.files, ray.skipped, ray.quarantined)
+    assert tree(folder / "one.zarr") == tree(folder / "ray.zarr")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_ingest_leaves_no_process_and_resumes(tmp_path, number):
+    for n in range(24):
+        png(tmp_path / "a" / "x" / f"{n}.png", pixels(n, rows=700 + n, columns=900))
+    ingest(tmp_path / "one.zarr", tmp_path / "a", workers=2)
+    store, mark = tmp_path / "s.zarr", f"{tmp_path.name}-{os.getpid()}-{number}"
+    words = [sys.executable, "-m", "pyrad.ingest", tmp_path / "a", "--store", store, "--ray", "local"]
+    words += ["--private", tmp_path / "private"]
+    driver = subprocess.Popen(
+        words, env={**os.environ, "PYRAD_MARK": mark}, stderr=subprocess.PIPE, start_new_session=True
+    )
+    working = store.with_name("s.zarr.partial")
+    until(lambda: len(list(working.glob("*/shards/*.json"))) >= 3)
+    assert len(with_environment(mark)) > 7
+    began_s = time.monotonic()
+    os.killpg(driver.pid, number) if number == signal.SIGINT else driver.kill()  # a terminal tells them all
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[number], errors
+    until(lambda: not with_environment(mark))
+    assert time.monotonic() - began_s < 30
+    ingest(store, tmp_path / "a", ray="local", workers=2)
+    assert tree(store) == tree(tmp_path / "one.zarr")
+    assert not working.exists()
 
 
 @pytest.mark.parametrize("word", ["", "on", "ray://head:10001", "head", "head:", ":6379", "10.0.0.1:port"])
@@ -134,12 +194,6 @@ def test_without_ray_the_command_that_installs_it_is_named(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'pyrad\[cluster\]'"):
         ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 1), ray="local")
-
-
-def test_only_cluster_imports_ray():
-    package = Path(cluster.__file__).parents[1]
-    found = [path.name for path in package.rglob("*.py") if "import ray" in path.read_text()]
-    assert found == ["cluster.py"]
 
 
 def test_a_node_that_differs_is_told_apart(tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ _CONNECT_S = 10.0  # until an address that does not answer is given up; Ray itse
 _NODE_S = 120.0  # until a node that does not answer is given up
 _OBJECT_STORE_BYTES = 256 << 20  # of a private cluster: results of tasks in flight, and no pixels
 _LOOPBACK = "127.0.0.1"
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "error"}  # the warnings of Ray's library go to our user's screen
 
 
 @contextmanager
@@ -156,9 +157,12 @@ class ClusterWorkers:
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
+            cause = f"its worker or node died {_ATTEMPTS_AFTER_DEATH} times, or its result was lost as often"
+            if isinstance(error, self._ray.exceptions.RayTaskError):  # `_work` itself raises nothing
+                cause = "a node cannot read what it is told: the modules of this process are missing there"
             raise PyradError(
-                f"the cluster gave up a task of {stage.name} ({type(error).__name__}): its worker or node "
-                f"died {_ATTEMPTS_AFTER_DEATH} times, or a node cannot import pyrad; the same command resumes"
+                f"the cluster gave up a task of {stage.name} ({type(error).__name__}): {cause}; mend that, "
+                "and run the same command again: it resumes"
             ) from None
         if isinstance(outcome, _Failure):
             raise outcome.error(outcome.message)
@@ -211,11 +215,11 @@ def _check_nodes(ray: ModuleType, expected: Expected, working: Path) -> None:
         raise UsageError("the Ray cluster has no node with a CPU; start nodes: ray start --address=...")
     with nodes.probe(working) as probe:
         places = (probe, *expected.places[1:])  # in the stead of the working folder
-        look = ray.remote(nodes.differences)
+        look = ray.remote(nodes.differences).options(num_cpus=0, max_retries=_ATTEMPTS_AFTER_DEATH)
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         found = {
             node["NodeManagerAddress"]: look.options(
-                num_cpus=0, scheduling_strategy=affinity(node_id=node["NodeID"], soft=False)
+                scheduling_strategy=affinity(node_id=node["NodeID"], soft=False)
             ).remote(Expected(versions=expected.versions, places=places))
             for node in alive
         }
@@ -254,6 +258,7 @@ def _private_cluster(count: int) -> Iterator[ModuleType]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": _token(),  # or Ray leaves one in the user's home
             "RAY_USAGE_STATS_ENABLED": "0",
+            **_QUIET,
         }
         with _environment(settings), _own_handlers():
             ray = _import_ray()
@@ -281,7 +286,7 @@ def _private_cluster(count: int) -> Iterator[ModuleType]:
 @contextmanager
 def _joined(address: str) -> Iterator[ModuleType]:
     """The running cluster at ``address``. UsageError where there is none."""
-    with _environment({}), _own_handlers():
+    with _environment(_QUIET), _own_handlers():
         ray = _import_ray()
         _check_answers(_find() if address == "auto" else address)
         _connect(ray, address=address)
@@ -296,10 +301,10 @@ def _connect(ray: ModuleType, **settings: Any) -> None:
         raise UsageError("this process uses a Ray cluster already: call ray.shutdown(), or ingest in another")
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **settings)
-    except ray.exceptions.AuthenticationError:
+    except (ray.exceptions.AuthenticationError, ConnectionError):  # it answers, as we know
         raise RefusedError(
-            "the Ray cluster refused our token: set RAY_AUTH_MODE=token and the RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH that its nodes were started with"
+            f"what answers at {settings['address']} does not let us in: it is no Ray head, or wants a token: "
+            "set RAY_AUTH_MODE=token and the RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH that its nodes have"
         ) from None
     except Exception as error:  # noqa: BLE001 - Ray raises whatever its parts raise
         raise PyradError(f"Ray cannot be used: {type(error).__name__}: {str(error).strip() or '?'}") from None
