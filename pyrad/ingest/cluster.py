@@ -42,7 +42,6 @@ _CONNECT_S = 10.0  # until an address that does not answer is given up; Ray itse
 _NODE_S = 120.0  # until a node that does not answer is given up
 _OBJECT_STORE_BYTES = 256 << 20  # of a private cluster: results of tasks in flight, and no pixels
 _LOOPBACK = "127.0.0.1"
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "error"}  # the warnings of Ray's library go to our user's screen
 
 
 @contextmanager
@@ -258,7 +257,6 @@ def _private_cluster(count: int) -> Iterator[ModuleType]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": _token(),  # or Ray leaves one in the user's home
             "RAY_USAGE_STATS_ENABLED": "0",
-            **_QUIET,
         }
         with _environment(settings), _own_handlers():
             ray = _import_ray()
@@ -286,7 +284,7 @@ def _private_cluster(count: int) -> Iterator[ModuleType]:
 @contextmanager
 def _joined(address: str) -> Iterator[ModuleType]:
     """The running cluster at ``address``. UsageError where there is none."""
-    with _environment(_QUIET), _own_handlers():
+    with _environment({}), _own_handlers():
         ray = _import_ray()
         _check_answers(_find() if address == "auto" else address)
         _connect(ray, address=address)
