@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyrad.ingest import duplicates
+from pyrad.ingest.duplicates import File
 from pyrad.ingest.outlines import box, fill
+from pyrad.records import Source
 
 ROWS, COLUMNS = 7, 9
 
@@ -68,3 +71,17 @@ def test_a_line_that_crosses_itself_leaves_no_hole():
 def test_what_lies_outside_is_cut_off():
     assert fill([box(-5, -5, 100, 100)], ROWS, COLUMNS).all()
     assert not fill([box(20, 20, 5, 5), box(-9, 0, 3, 3), box(0, -9, 3, 3)], ROWS, COLUMNS).any()
+
+
+def test_a_copy_brings_its_mask_and_the_rule_by_which_it_is_read():
+    def copy(path, archive=0, **facts):
+        frame = Source(
+            archive=archive, path=path, kind="raster", rows=8, columns=8, dtype="uint8", digest="d", **facts
+        )
+        return File(digest="d", sources=(frame,), keys=("k",))
+
+    masked = {"masks": ("m.png",), "mask_from": 2, "outlines": (box(0, 0, 1, 1),)}
+    (kept,) = duplicates._merge([copy("a"), copy("b"), copy("c", **masked)]).sources
+    assert (kept.path, kept.masks, kept.mask_from, kept.outlines) == ("a", *masked.values())
+    (kept,) = duplicates._merge([copy("a"), copy("c", archive=1, **masked)]).sources
+    assert (kept.masks, kept.mask_from) == ((), 1)

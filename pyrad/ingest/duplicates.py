@@ -144,9 +144,6 @@ def _merge(copies: Sequence[File]) -> File:
             "patient",
             "study",
             "series",
-            "masks",
-            "outlines",
-            "segments",
             "modality",
             "anatomy",
             "kept",
@@ -155,5 +152,14 @@ def _merge(copies: Sequence[File]) -> File:
                 (value for frame in frames if (value := getattr(frame, name))),
                 getattr(first.sources[0], name),
             )
-        sources.append(replace(frames[0], **facts))
+        sources.append(replace(_with_mask(frames), **facts))
     return replace(first, sources=tuple(sources))
+
+
+def _with_mask(frames: Sequence[Source]) -> Source:
+    """The first copy with the mask of the first that has one, in its archive: masks are found by path."""
+    first = frames[0]
+    near = (frame for frame in frames if frame.archive == first.archive)
+    masked = next((it for it in near if it.masks or it.outlines or it.segments), first)
+    names = ("masks", "mask_from", "outlines", "segments")
+    return replace(first, **{name: getattr(masked, name) for name in names})
