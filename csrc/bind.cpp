@@ -16,6 +16,7 @@
 #include "encode.h"
 #include "preprocess.h"
 #include "reader.h"
+#include "statistics.h"
 
 namespace py = pybind11;
 using namespace pyrad;
@@ -123,6 +124,16 @@ Column<int32_t> read_byte_ranges(const Column<int32_t>& fds, const Column<uint64
     return results;
 }
 
+std::vector<double> percentiles_of(const py::array& image, const std::vector<double>& fractions, int64_t low,
+                                   int64_t high) {
+    const Dtype dtype = dtype_of(image.dtype());
+    if ((image.flags() & py::array::c_style) == 0) throw py::value_error("an image is a C-contiguous array");
+    const void* pixels = image.data();
+    const auto count = static_cast<uint64_t>(image.size());
+    py::gil_scoped_release unlocked;
+    return percentiles(pixels, count, dtype, fractions, {low, high});
+}
+
 uint32_t checksum(const py::buffer& data, bool portable) {
     const Bytes bytes(data);
     py::gil_scoped_release unlocked;
@@ -206,6 +217,11 @@ PYBIND11_MODULE(_C, m) {
                          padded, flip_x, flip_y);
     m.doc() = "pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.";
 
+    m.def(
+        "percentiles", &percentiles_of, py::arg("image").noconvert(), py::arg("fractions"), py::pos_only(),
+        py::kw_only(), py::arg("low"), py::arg("high"),
+        "Percentiles of a C-contiguous uint8, int8, uint16 or int16 array, one a fraction, without the values from low "
+        "to high (inclusive; none where low > high); empty where no value is left.");
     m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(),
           "Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.");
     m.def(

@@ -2,11 +2,12 @@
 pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.
 """
 from __future__ import annotations
+import collections.abc
 import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['crc32c', 'device_report', 'preprocess', 'read_ranges', 'record_dtype', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
+__all__: list[str] = ['crc32c', 'device_report', 'percentiles', 'preprocess', 'read_ranges', 'record_dtype', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
 def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
     """
     CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.
@@ -14,6 +15,10 @@ def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
 def device_report() -> dict:
     """
     What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.
+    """
+def percentiles(image: numpy.ndarray, fractions: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], /, *, low: typing.SupportsInt | typing.SupportsIndex, high: typing.SupportsInt | typing.SupportsIndex) -> list[float]:
+    """
+    Percentiles of a C-contiguous uint8, int8, uint16 or int16 array, one a fraction, without the values from low to high (inclusive; none where low > high); empty where no value is left.
     """
 def preprocess(slab: numpy.typing.NDArray[numpy.uint8], records: numpy.ndarray, out: numpy.ndarray, scale: numpy.typing.NDArray[numpy.float32], shift: numpy.typing.NDArray[numpy.float32], /, *, luts: numpy.typing.NDArray[numpy.uint16], channels_last: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
     """

@@ -115,6 +115,21 @@ RECORD_DTYPE = np.dtype(
 )
 
 
+def percentiles(
+    image: NDArray[Any], fractions: Sequence[float], *, padding: tuple[int, int] | None = None
+) -> tuple[float, ...]:
+    """Values at ``fractions`` (0 to 1) of the stored values outside ``padding`` (inclusive); () if none is.
+
+    ``image`` is an array of uint8, int8, uint16 or int16 of any shape. Exact: linear between order statistics
+    at fraction x (n - 1), as NumPy's default. Source: Hyndman and Fan 1996, type 7.
+    """
+    if not all(0 <= fraction <= 1 for fraction in fractions):
+        raise ValueError(f"percentiles lie at fractions from 0 to 1, not {fractions}")
+    low, high = padding or NO_PADDING
+    values = np.ascontiguousarray(image, dtype=_pixel_dtype(image.dtype))
+    return tuple(_C.percentiles(values, list(fractions), low=low, high=high))
+
+
 def tilepack_encode(image: NDArray[Any], *, mode: str = "pack") -> bytes:
     """Encode one image (rows, columns) of uint8, int8, uint16 or int16 as a tilepack chunk (docs/format.md).
 

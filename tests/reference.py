@@ -222,3 +222,19 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     )
     pick_above = (to_above < to_below) | ((to_above == to_below) & (above % 2 == 0))
     return np.where(pick_above, above, below).astype(np.uint16)
+
+
+def percentiles(image: np.ndarray, fractions: list[float], padding: tuple[int, int] | None) -> list[float]:
+    """Type 7 of Hyndman and Fan 1996 over the sorted values outside ``padding``; [] where there is none."""
+    values = np.sort(image.ravel()).astype(np.int64)
+    if padding is not None:
+        values = values[(values < padding[0]) | (values > padding[1])]
+    if not values.size:
+        return []
+    results = []
+    for fraction in fractions:
+        position = (values.size - 1) * fraction
+        rank = int(position)
+        first, second = values[rank], values[min(rank + 1, values.size - 1)]
+        results.append(float(first) + (position - rank) * float(second - first))
+    return results

@@ -34,9 +34,9 @@ def _own_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
-def many_sizes(folder):
+def many_sizes(folder, sizes=SIZES):
     """Images of many sizes in two classes."""
-    for n in range(SIZES):
+    for n in range(sizes):
         for label in ("a", "b"):
             png(folder / label / f"{n}.png", pixels(2 * n + (label == "b"), rows=16 + n, columns=16))
     return folder
@@ -92,7 +92,12 @@ def test_killed_and_run_again_is_as_never_killed(tmp_path, undisturbed, shards):
     killed = tmp_path / "killed.zarr"
     with start(tmp_path, killed) as process:
         working = killed.with_name("killed.zarr.partial")
-        until(lambda: finished_shards(killed) >= shards and (shards or working.exists()))
+        until(
+            lambda: (
+                (finished_shards(killed) >= shards and (shards or working.exists()))
+                or process.poll() is not None
+            )
+        )
         process.send_signal(signal.SIGKILL)
     committed = (killed / "zarr.json").exists()  # on a busy machine the kill may come too late
     until(lambda: not group_members(process.pid))  # the workers follow their parent
@@ -127,7 +132,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, monkeypatch):
 
 
 def test_a_stopped_ingest_ends_its_workers(tmp_path):
-    many_sizes(tmp_path / "archive")
+    many_sizes(tmp_path / "archive", 100)  # so that there is time to stop it
     store = tmp_path / "s.zarr"
     with start(tmp_path, store) as process:
         until(lambda: finished_shards(store) >= 1)
@@ -136,7 +141,7 @@ def test_a_stopped_ingest_ends_its_workers(tmp_path):
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in errors
     until(lambda: not group_members(process.pid))
-    assert ingest(store, tmp_path / "archive").images == 2 * SIZES
+    assert ingest(store, tmp_path / "archive").images == 200
 
 
 def test_two_ingests_at_once(tmp_path):

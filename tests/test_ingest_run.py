@@ -21,7 +21,6 @@ from archives import (
 )
 
 from pyrad.errors import QuarantineBudgetError, SecretError, UsageError
-from pyrad.ingest.percentiles import percentiles
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
@@ -368,16 +367,6 @@ def test_a_store_inside_its_own_source_is_left_out(tmp_path):
     before = tree(folder / "s.zarr")
     assert ingest(folder / "s.zarr", folder, private=tmp_path / "private").part is None
     assert tree(folder / "s.zarr") == before
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
-def test_percentiles_are_those_of_numpy(dtype):
-    info = np.iinfo(dtype)
-    generator = np.random.default_rng(1)
-    for count in (1, 2, 3, 99, 100, 101, 5000):
-        values = generator.integers(info.min, info.max, count, endpoint=True).astype(dtype)
-        expected = np.percentile(values.astype(np.float64), [1, 99])  # in int16 its own differences overflow
-        assert percentiles(values) == pytest.approx(tuple(expected), rel=1e-12)
 
 
 def test_a_secret_is_made_for_a_new_store_alone(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Integers, counted -> their p1 and p99, exact: of one image, or of many that are counted together."""
+"""Integers of many images, counted together -> their p1 and p99, exact; `ops.percentiles` does one image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from numpy.typing import NDArray
 _PERCENTILES = (0.01, 0.99)
 _LEAST = -(1 << 15)
 _VALUES = 3 << 15  # from the least int16 to the greatest uint16
-
-
-def percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """p1 and p99 of integers of 8 or 16 bits, at least one: a histogram is one pass."""
-    low = int(values.min())
-    return _of_counts(np.bincount(values.ravel().astype(np.int32) - low), low)
 
 
 class Histogram:

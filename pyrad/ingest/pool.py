@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
+import signal
 import time
 import warnings
 from collections import deque
@@ -26,7 +26,16 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from pyrad.errors import PyradError
 from pyrad.ingest.limits import Limits, allow_cpu, bound_memory, reason_of_death
-from pyrad.ingest.process import ATTEMPTS, WORK_BYTES, Board, Job, WorkerProcess, portable, take_jobs
+from pyrad.ingest.process import (
+    ATTEMPTS,
+    WORK_BYTES,
+    Board,
+    Job,
+    WorkerProcess,
+    fork_server,
+    portable,
+    take_jobs,
+)
 from pyrad.ingest.reasons import Rejected
 from pyrad.progress import Stage
 
@@ -106,6 +115,7 @@ def _serve(pipe: Connection, share: Any, limits: Limits, boards: Any, slot: int)
     """Do what the parent asks for."""
     global _here  # noqa: PLW0603 - a worker has one parent, and one share
     _here = _Here(share, limits, boards[slot])
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent to hear
     _silence()
     bound_memory(limits)
     for function, task, _here.refused in take_jobs(pipe):
@@ -141,7 +151,7 @@ class Workers:
         self.deaths = 0  # of workers, so far
         self._share = share
         self._limits = limits or Limits()
-        self._context = multiprocessing.get_context("spawn")
+        self._context = fork_server()
         self._boards = self._context.RawArray(Board, count)
         self._workers: list[WorkerProcess | None] = [None] * count
         self._watched_s = 0.0

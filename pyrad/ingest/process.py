@@ -1,12 +1,13 @@
 """One worker process as its parent knows it: its birth, the pipe to it, the jobs it was given, its end.
 
-Workers are started afresh (spawn): they inherit neither the store's lock nor, for their environment is
-stripped of it, the secret.
+Workers are forked from a process that has nothing but their modules (forkserver): they inherit neither the
+store's lock nor, for its environment is stripped of it, the secret, and one that dies is replaced at once.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from queue import SimpleQueue
 from typing import Any
 
@@ -27,6 +29,14 @@ from pyrad.ingest.secret import ENVIRONMENT
 
 ATTEMPTS = 2
 WORK_BYTES = 16
+_MODULES = ["pyrad.ingest.write"]  # and all that it imports: what tasks are made of
+
+
+def fork_server() -> ForkServerContext:
+    """Where workers come from; it lives as long as this process and is shared by all pools of it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_MODULES)
+    return context
 
 
 class Board(ctypes.Structure):
@@ -61,7 +71,9 @@ class Job:
 class WorkerProcess:
     """One process, the pipe to it, and the jobs it was given, the one in hand first."""
 
-    def __init__(self, context: Any, board: Board, main: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, context: ForkServerContext, board: Board, main: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
         self.board = board
         ctypes.memset(ctypes.byref(self.board), 0, ctypes.sizeof(Board))
         self.jobs: deque[Job] = deque()
@@ -111,7 +123,8 @@ class WorkerProcess:
 
     def end(self) -> int | None:
         """End it whatever it does; its exit code (-N: signal N), None where even that does not end it."""
-        self.process.kill()
+        if self.process.exitcode is None:
+            self.process.kill()
         self.pipe.close()
         self.process.join(timeout=5)
         code: int | None = self.process.exitcode

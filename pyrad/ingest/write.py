@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
-from pyrad.ingest.percentiles import percentiles
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, read_unchanged
+from pyrad.ops import percentiles
 from pyrad.progress import Stage
 from pyrad.records import Segments, Source
 from pyrad.store.segments import Segment, SegmentWriter, cut, join_segments, remove_segments
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # workers import this module, and it is their start that coun
     from pyrad.ingest.cluster import ClusterWorkers
     from pyrad.ingest.pool import Workers
 
+_PERCENTILES = (0.01, 0.99)
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker
 
 
@@ -238,23 +239,20 @@ def _judge(
     try:
         if isinstance(image, Rejected):
             raise image
-        values = _unpadded(image, source)
+        spread = _percentiles(image, source)
         mask = _mask(share, source)
     except Rejected as rejected:
         return Fact(reason=rejected.reason, detail=describe(rejected)), None
-    fact = Fact(percentiles=percentiles(values), pixels=share.pixel_digest(image), mask=mask is not None)
-    return fact, mask
+    return Fact(percentiles=spread, pixels=share.pixel_digest(image), mask=mask is not None), mask
 
 
-def _unpadded(image: NDArray[Any], source: Source) -> NDArray[Any]:
-    """The stored values that are no padding; Rejected where there are none."""
-    if source.padding is None:
-        return image
-    low, high = source.padding
-    values = image[(image < low) | (image > high)]
-    if not values.size:
+def _percentiles(image: NDArray[Any], source: Source) -> tuple[float, float]:
+    """p1 and p99 of the stored values that are no padding; Rejected where there are none."""
+    values = percentiles(image, _PERCENTILES, padding=source.padding)
+    if not values:
         raise Rejected("only-padding")
-    return values
+    low, high = values
+    return low, high
 
 
 def _mask(share: Share, source: Source) -> NDArray[np.bool_] | None:
