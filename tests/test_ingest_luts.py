@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from test_ingest_dicom_header import enhanced, source
 
 from pyrad.ingest.files import scan
+from pyrad.ingest.forget import ForgetOptions, forget
+from pyrad.progress import Reporter
 from pyrad.records import Lut, Window
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
@@ -190,3 +192,23 @@ def test_an_ingest_keeps_the_luts_of_its_images(tmp_path):
     ]
     with open_store(store) as opened:
         assert opened.luts.all() == (lut([7, 5, 3], -1), lut([0, 4095], 3))
+
+
+def test_who_is_forgotten_takes_their_tables_along(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    own, shared = table([0, 4095], 3, 12), table([0, 255], 1, 8)
+    for number, (patient, voi) in enumerate([("P1", own), ("P1", shared), ("P2", shared), ("P3", None)]):
+        elements = {"VOILUTSequence": [voi]} if voi else {}
+        uid = f"1.2.{number + 3}"
+        data = dicom(ramp() + number, SOPInstanceUID=uid, PatientID=patient, **elements)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(data)
+    store = tmp_path / "a.zarr"
+    ingest(store, tmp_path / "in")
+    (tmp_path / "list.txt").write_text("P1\n")
+    settings = {"patients": tmp_path / "list.txt", "private": tmp_path / "private"}
+    forget(ForgetOptions(store=store, **settings), Reporter("silent"))
+    assert verify(store)["samples"] == 2
+    with open_store(store) as opened:
+        assert opened.luts.all() == (lut([0, 255], 1),)
+        assert sorted(opened.samples["voi_lut"].to_pylist(), key=str) == [0, None]
