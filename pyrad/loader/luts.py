@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pyrad import ops
 from pyrad.records import Lut
 
-_NONE = (0, 0, 0)
 _STORED = np.arange(-(1 << 15), 1 << 16)  # of any of the store's dtypes
 
 
@@ -44,17 +43,18 @@ def gather(
     ones is looked up as the nearest, half up.
     """
     pool = _Pool()
-    numbers, at = np.unique(modality, return_inverse=True)
-    modality_places = [pool.place(luts[n]) if n >= 0 else _NONE for n in numbers]
-    uses, use = np.unique(np.stack([voi, slope, intercept], axis=1), axis=0, return_inverse=True)
-    voi_places = [pool.place_behind(luts[int(n)], m, t) if n >= 0 else _NONE for n, m, t in uses]
-    greatest = [(1 << luts[int(n)].bits) - 1 if n >= 0 else 1 for n in uses[:, 0]]
-    return Tables(
-        entries=pool.entries(),
-        modality=np.array(modality_places, ops.LUT_DTYPE)[at.ravel()],
-        voi=np.array(voi_places, ops.LUT_DTYPE)[use.ravel()],
-        greatest=np.array(greatest, np.float32)[use.ravel()],
-    )
+    places = np.zeros((2, len(voi)), ops.LUT_DTYPE)  # of the Modality LUTs, of the VOI LUTs
+    greatest = np.ones(len(voi), np.float32)
+    with_table = modality >= 0
+    numbers, at = np.unique(modality[with_table], return_inverse=True)
+    places[0, with_table] = np.array([pool.place(luts[n]) for n in numbers], ops.LUT_DTYPE)[at]
+    with_table = voi >= 0
+    uses, at = np.unique(np.stack([voi, slope, intercept], axis=1)[with_table], axis=0, return_inverse=True)
+    at = at.ravel()
+    behind = [pool.place_behind(luts[int(n)], m, t) for n, m, t in uses]
+    places[1, with_table] = np.array(behind, ops.LUT_DTYPE)[at]
+    greatest[with_table] = np.array([(1 << luts[int(n)].bits) - 1 for n in uses[:, 0]], np.float32)[at]
+    return Tables(entries=pool.entries(), modality=places[0], voi=places[1], greatest=greatest)
 
 
 def shown_range(lut: Lut, low: float, high: float) -> tuple[float, float]:
