@@ -197,7 +197,8 @@ def cc_ccii(root) -> Path:
     scans = ("NCP/1001/2001", "NCP/1001/2002", "CP/1100/3100", "Normal/1200/3200", "NCP/1002/2003")
     for n, scan in enumerate(scans):
         for slice_ in range(2):
-            png(root / scan / f"IMG_{slice_:04d}.png", pixels(10 * n + slice_))
+            suffix = "PNG" if n == 4 else "png"  # as some scans of the release
+            png(root / scan / f"IMG_{slice_:04d}.{suffix}", pixels(10 * n + slice_))
     for n in range(2):
         jpeg(root / "ct_lesion_seg/image/5" / f"{n}.jpg", pixels(500 + n))
         values = square(2, 2, 10, value=1)

@@ -20,7 +20,7 @@ def busi(listing: Listing) -> list[Table]:
     """A row for each image: its class, and every mask that bears its name."""
     images: dict[str, tuple[str, str]] = {}  # path -> class, name
     masks: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path, found in listing.search(rf"({'|'.join(CLASSES)})/(?:[^/]+/)?([^/]+)\.png"):
+    for path, found in listing.search(rf"({'|'.join(CLASSES)})/(?:[^/]+/)?([^/]+)\.(?i:png)"):
         label, name = found[1], found[2]
         mask = _MASK.fullmatch(name)
         if mask:

@@ -13,7 +13,7 @@ from pyrad.ingest.split import parse_split
 from pyrad.ingest.table import Row, Table
 from pyrad.records import Split
 
-_IMAGE = r"[^/]+\.(?:png|jpe?g|bmp|tiff?)"
+_IMAGE = r"[^/]+\.(?i:png|jpe?g|bmp|tiff?)"
 _META = {  # file, and its columns of image and patient
     "COVID": ("COVID-CT-MetaInfo.csv", "File name", "Patient ID"),
     "NonCOVID": ("NonCOVID-CT-MetaInfo.csv", "image name", "patient id"),
@@ -66,9 +66,10 @@ def cc_ccii(listing: Listing) -> list[Table]:
         for path, found in listing.search(rf"(CP|NCP|Normal)/([^/]+)/([^/]+)/{_IMAGE}")
     ]
     masks = {
-        (path[: found.start(1)], found[1]): path for path, found in listing.search(r"mask/([^/]+/[^/]+)\.png")
+        (path[: found.start(1)], found[1]): path
+        for path, found in listing.search(r"mask/([^/]+/[^/]+)\.(?i:png)")
     }
-    for path, found in listing.search(r"image/([^/]+)/([^/]+)\.jpe?g"):
+    for path, found in listing.search(r"image/([^/]+)/([^/]+)\.(?i:jpe?g)"):
         at = path[: found.start(1)].removesuffix("image/") + "mask/"
         mask = masks.get((at, f"{found[1]}/{found[2]}"))
         rows.append(

@@ -28,7 +28,7 @@ class _Unreadable(Exception):  # noqa: N818 - not an error of pyrad: the images 
 def ddti(listing: Listing) -> list[Table]:
     """A row for each image ``CASE_IMAGE.jpg``: its case, the case's TI-RADS, its outlines."""
     images: dict[str, dict[str, str]] = defaultdict(dict)  # folder/case -> image number -> path
-    for path, found in listing.search(r"(\d+)_(\d+)\.jpe?g"):
+    for path, found in listing.search(r"(\d+)_(\d+)\.(?i:jpe?g)"):
         images[path.rpartition("/")[0] + "/" + found[1]][found[2]] = path
     cases = {path.removesuffix(".xml"): path for path, _ in listing.search(r"\d+\.xml")}
     cases = {stem if "/" in stem else "/" + stem: path for stem, path in cases.items()}

@@ -30,7 +30,7 @@ ANATOMIES = {
 }
 _THYROID = ("thyroid", "thyroid_nodule")
 
-_TREE = r"(?:(CT|MR)/([^/]+)|(US))/([^/]+)/[^/]+\.png"
+_TREE = r"(?:(CT|MR)/([^/]+)|(US))/([^/]+)/[^/]+\.(?i:png)"
 _LIST = r"RadiologyAI_(train|val|test)\.csv"
 
 

@@ -28,7 +28,7 @@ _CLASSES = "stage_2_detailed_class_info.csv"
 
 def rsna_pneumonia(listing: Listing) -> list[Table]:
     """A row for each labelled radiograph: its class, and its boxes as outlines."""
-    paths = _by_stem(listing, r"stage_2_train_images/([^/]+)\.dcm")
+    paths = _by_stem(listing, r"stage_2_train_images/([^/]+)\.(?i:dcm)")
     tables = _tables(listing, _BOXES)
     if not tables or not paths:
         raise listing.unlike("RSNA pneumonia", f"stage_2_train_images/*.dcm and {_BOXES}")
@@ -64,7 +64,7 @@ def rsna_pneumonia(listing: Listing) -> list[Table]:
 
 def rsna_ich(listing: Listing) -> list[Table]:
     """A row for each labelled slice: the kinds of haemorrhage that it shows."""
-    paths = _by_stem(listing, r"stage_[12]_train(?:_images)?/(ID_[0-9a-f]+)\.dcm")
+    paths = _by_stem(listing, r"stage_[12]_train(?:_images)?/(ID_[0-9a-f]+)\.(?i:dcm)")
     tables = _tables(listing, r"stage_[12]_train\.csv")
     if not tables or not paths:
         raise listing.unlike("RSNA intracranial haemorrhage", "stage_2_train/ID_*.dcm and stage_2_train.csv")
