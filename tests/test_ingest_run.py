@@ -357,8 +357,7 @@ def test_neither_ledger_nor_messages_name_a_file(tmp_path):
     assert any(text.startswith("quarantined ") and "raster-damaged" in text for text in heard.said)
     assert "MUELLER" not in " ".join(heard.said)
     assert b"MUELLER" not in b"".join(tree(tmp_path / "s.zarr").values())
-    crosswalk = (tmp_path / "private/crosswalk.parquet").read_bytes()
-    assert crosswalk
+    assert b"MUELLER" in (tmp_path / "private/crosswalk.sqlite").read_bytes()
 
 
 def test_a_store_inside_its_own_source_is_left_out(tmp_path):

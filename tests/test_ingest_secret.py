@@ -3,11 +3,13 @@
 import hashlib
 import hmac
 import pickle
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 
-from pyrad.errors import SecretError
+from pyrad.errors import PyradError, SecretError
 from pyrad.ingest.private import PrivateFolder, Trace
 from pyrad.ingest.secret import Secret, resolve_secret
 
@@ -75,9 +77,58 @@ def test_the_private_folder_keeps_what_it_knows(tmp_path):
         pixels="p",
         reason="stored",
     )
-    folder.record([first], {})
-    folder.record([replace(first, pixels=""), replace(first, store="t", digest="e", pixels="")], {})
+    folder.record([first])
+    folder.record([replace(first, pixels=""), replace(first, store="t", digest="e", pixels="")])
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert [(t.path, t.pixels) for t in folder.traces("s")] == [("caf\\xe9.png", "p")]
     assert [t.pixels for t in folder.traces("t")] == [""]
     assert all(f.stat().st_mode & 0o777 == 0o600 for f in folder.path.iterdir())
+    folder.record([replace(first, pixels="", digest="other")])
+    assert [t.pixels for t in folder.traces("s")] == [""]
+
+
+def test_traces_are_found_and_removed_by_key_and_by_source(tmp_path):
+    folder = PrivateFolder(tmp_path / "private", "0" * 16)
+    assert list(folder.find(["k1"])) == list(folder.traces("s")) == []
+    assert folder.remove(["k1"]) == 0
+    made = [
+        Trace(store="s", source=f"f{n // 2}", key=f"k{n}", archive="a", path=f"SECRET {n}", reason="stored")
+        for n in range(1200)
+    ]
+    folder.record(made)
+    assert [t.key for t in folder.find(["k7"])] == ["k7"]
+    assert [t.key for t in folder.find(["f3", "k1", "unknown"])] == ["k1", "k6", "k7"]
+    assert len([*folder.find(f"k{n}" for n in range(1200))]) == 1200
+    assert folder.remove(f"k{n}" for n in range(0, 1200, 2)) == 600
+    assert [t.key for t in folder.find(["f3"])] == ["k7"]
+    folder.remove(["k7"])
+    assert folder.remove([f"k{n}" for n in range(1200)]) == 599
+    assert b"SECRET" not in folder.crosswalk.read_bytes()
+
+
+def test_a_damaged_crosswalk_is_named(tmp_path):
+    folder = PrivateFolder(tmp_path, "0" * 16)
+    folder.crosswalk.write_bytes(b"nonsense" * 999)
+    with pytest.raises(PyradError, match="it is damaged; restore it"):
+        list(folder.traces("s"))
+
+
+def test_writers_of_one_crosswalk_wait_for_each_other(tmp_path):
+    folder = PrivateFolder(tmp_path, "0" * 16)
+    made = [Trace(store="s", source=f"{n}", archive="a", path="p", reason="stored") for n in range(3000)]
+
+    def slowly():
+        for n, trace in enumerate(made):
+            if n % 1000 == 0:
+                time.sleep(0.05)
+            yield trace
+
+    def write(name):
+        PrivateFolder(tmp_path, "0" * 16).record(replace(trace, store=name) for trace in slowly())
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len([*folder.traces(name)]) for name in "abc"] == [3000] * 3

@@ -2,122 +2,148 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrad.ingest.committed import Committed
-from pyrad.ingest.ledger import STORED, Ledger
-from pyrad.ingest.plan import Geometry, Plan, Planned
+from pyrad.ingest.book import Book, pack_labels, unpack_labels, unpack_source
+from pyrad.ingest.plan import Bucket
 from pyrad.ingest.write import Fact
-from pyrad.records import Sample
+from pyrad.records import SPLITS, Lut, Sample, Source, Split
 from pyrad.store.layout import ArrayEntry
+from pyrad.store.luts import number_luts
+
+# Pixels that several new groups have, or that the store has.
+_EQUAL = """
+SELECT pixels FROM fact JOIN frame ON frame.id = fact.frame WHERE reason IS NULL
+    GROUP BY pixels HAVING count(DISTINCT grp) > 1
+UNION SELECT pixels FROM fact JOIN stored_pixels USING (pixels)
+"""
+_OF_PIXELS = """
+SELECT frame.id, grp, labels FROM fact JOIN frame ON frame.id = fact.frame
+    WHERE pixels = ? AND reason IS NULL ORDER BY key
+"""
+_SAMPLES = """
+SELECT frame.key, bucket, row, frame.grp, study, series, coalesce(merged.labels, frame.labels),
+        group_split.split, low, high, mask, slice, source
+    FROM frame JOIN fact ON fact.frame = frame.id
+    JOIN header ON header.frame = frame.id JOIN group_split USING (grp)
+    LEFT JOIN merged ON merged.frame = frame.id LEFT JOIN rank ON rank.frame = frame.id
+    WHERE reason IS NULL ORDER BY frame.key
+"""
+_SPLITS = """
+SELECT group_split.split, count(*) FROM frame JOIN fact ON fact.frame = frame.id JOIN group_split USING (grp)
+    WHERE reason IS NULL GROUP BY group_split.split
+"""
+_USED = """
+SELECT bucket, max(mask) FROM frame JOIN fact ON fact.frame = frame.id WHERE reason IS NULL
+    GROUP BY bucket ORDER BY bucket
+"""
+_LUTS = "SELECT source FROM frame JOIN header ON header.frame = frame.id WHERE reason IS NULL AND luts"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """What is to be committed."""
+    """What is to be committed; its rows are read from the book."""
 
-    samples: tuple[Sample, ...]
-    arrays: tuple[ArrayEntry, ...]  # image arrays to which a row points
-    masked: frozenset[str]  # paths of those of which a row has a mask
-    reasons: Mapping[str, str]  # key -> "stored", or why the frame is not
-    pixels: Mapping[str, str]  # key -> keyed digest of its pixels
-    merged: int  # images left out because another group has the same pixels
+    splits: Mapping[Split, int]  # images by split
+    arrays: Mapping[int, ArrayEntry]  # bucket -> its array, where an image of it is stored
+    masked: frozenset[int]  # those of which an image has a mask
+    luts: Mapping[Lut, int]
+
+    @property
+    def images(self) -> int:
+        """Images to be committed."""
+        return sum(self.splits.values())
 
 
-def assemble(
-    plan: Plan,
-    arrays: Mapping[Geometry, ArrayEntry],
-    facts: Mapping[Geometry, Sequence[Fact]],
-    committed: Committed,
-    ledger: Ledger,
-) -> Assembled:
-    """Settle pixel duplicates, note every frame in ``ledger``, and make the rows of those that stay.
-
-    ``facts`` are in the order of each bucket's rows.
-    """
-    fact_of: dict[int, Fact] = {}
-    row_of: dict[int, int] = {}
-    for geometry, positions in plan.buckets.items():
-        for row, position in enumerate(positions):
-            row_of[position] = row
-            fact_of[position] = facts[geometry][row]
-    labels, dropped = _merge_equal(plan, fact_of, committed)
-    rows: list[Sample] = []
-    reasons: dict[str, str] = {}
-    for position, planned in enumerate(plan.samples):
-        fact = fact_of[position]
-        reason = fact.reason or ("duplicate-pixels" if position in dropped else STORED)
-        reasons[planned.key] = reason
-        ledger.add((planned.source.archive, planned.source.path), reason, 1, fact.detail)
-        if reason == STORED:
-            bucket = arrays[planned.geometry].path
-            rows.append(
-                _sample(planned, fact, bucket, row_of[position], labels.get(position, planned.source.labels))
-            )
-    used = {row.bucket for row in rows}
-    return Assembled(
-        samples=tuple(rows),
-        arrays=tuple(entry for entry in arrays.values() if entry.path in used),
-        masked=frozenset(row.bucket for row in rows if row.mask),
-        reasons=reasons,
-        pixels={plan.samples[position].key: fact.pixels for position, fact in fact_of.items()},
-        merged=len(dropped),
+def note_facts(book: Book, bucket: Bucket, first: int, facts: Sequence[Fact]) -> None:
+    """Enter what was learned of the slots of a bucket from row ``first`` on."""
+    slots = book.each(
+        "SELECT frame, row FROM slot WHERE bucket = ? AND row >= ? AND row < ? ORDER BY row",
+        (bucket.id, first, first + len(facts)),
+    )
+    told = [(frame, row, fact) for (frame, row), fact in zip(slots, facts, strict=True)]
+    book.many(
+        "INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (frame, bucket.id, row, *fact.percentiles, fact.pixels, fact.mask)
+            for frame, row, fact in told
+            if fact.reason is None
+        ),
+    )
+    book.many(
+        "UPDATE frame SET reason = ?, detail = ? WHERE id = ?",
+        ((fact.reason, fact.detail, frame) for frame, _, fact in told if fact.reason is not None),
     )
 
 
-def _merge_equal(
-    plan: Plan, facts: Mapping[int, Fact], committed: Committed
-) -> tuple[dict[int, tuple[str, ...]], set[int]]:
-    """Positions that stay with more labels than their own, and positions that are left out.
+def merge_equal(book: Book) -> None:
+    """Of equal pixels in several groups one image stays, with the labels of all; a committed one as it is.
 
     Equal pixels within one group stay: they cannot get into two splits, and a volume keeps its slices.
     """
-    equal: dict[str, list[int]] = defaultdict(list)
-    for position in range(len(plan.samples)):
-        if facts[position].reason is None:
-            equal[facts[position].pixels].append(position)
-    labels: dict[int, tuple[str, ...]] = {}
-    dropped: set[int] = set()
-    for pixels, positions in equal.items():
-        before = committed.groups_of_pixels.get(pixels, set())
-        if len(before | {plan.samples[position].group for position in positions}) == 1:
+    book.run("CREATE INDEX fact_of_pixels ON fact(pixels)")
+    for (pixels,) in [*book.each(_EQUAL)]:
+        rows = [*book.each(_OF_PIXELS, (pixels,))]
+        before = {
+            group for (group,) in book.each("SELECT grp FROM stored_pixels WHERE pixels = ?", (pixels,))
+        }
+        if len(before | {group for _, group, _ in rows}) == 1:
             continue
-        if before:  # the committed image stays as it is
-            dropped.update(positions)
-            continue
-        first, *others = positions
-        labels[first] = tuple(sorted({label for at in positions for label in plan.samples[at].source.labels}))
-        dropped.update(others)
-    return labels, dropped
+        if not before:
+            labels = sorted({label for _, _, its in rows for label in unpack_labels(its)})
+            book.run("INSERT INTO merged VALUES (?, ?)", (rows[0][0], pack_labels(labels)))
+        book.many(
+            "UPDATE frame SET reason = 'duplicate-pixels' WHERE id = ?",
+            ((frame,) for frame, _, _ in (rows if before else rows[1:])),
+        )
 
 
-def _sample(planned: Planned, fact: Fact, bucket: str, row: int, labels: tuple[str, ...]) -> Sample:
-    source = planned.source
-    same: dict[str, Any] = {
+def assemble(book: Book, arrays: Mapping[int, ArrayEntry]) -> Assembled:
+    """Count what is to be committed; ``arrays`` are those of all buckets."""
+    counts = dict(book.each(_SPLITS))
+    used = dict(book.each(_USED))
+    sources = (unpack_source(packed) for (packed,) in book.each(_LUTS))
+    return Assembled(
+        splits={split: counts.get(split, 0) for split in SPLITS},
+        arrays={bucket: arrays[bucket] for bucket in used},
+        masked=frozenset(bucket for bucket, mask in used.items() if mask),
+        luts=number_luts(lut for source in sources for lut in (source.voi_lut, source.modality_lut)),
+    )
+
+
+def samples(book: Book, assembled: Assembled) -> Iterator[Sample]:
+    """The rows of the samples table, in the order of their keys."""
+    for key, bucket, row, group, study, series, labels, split, low, high, mask, rank, packed in book.each(
+        _SAMPLES
+    ):
+        source = unpack_source(packed)
+        yield Sample(
+            key=key,
+            bucket=assembled.arrays[bucket].path,
+            row=row,
+            group=group,
+            study=study,
+            series=series,
+            labels=unpack_labels(labels),
+            split=split,
+            window_center=tuple(window.center for window in source.windows),
+            window_width=tuple(window.width for window in source.windows),
+            voi_function=source.windows[0].function if source.windows else None,
+            percentiles=(low, high),
+            slice_index=rank,
+            mask=bool(mask),
+            **_same(source),
+        )
+
+
+def _same(source: Source) -> dict[str, Any]:
+    return {
         name: getattr(source, name)
         for name in (
             *("frame", "modality", "anatomy", "rows", "columns", "slope", "intercept", "photometric"),
-            *("voi_lut", "modality_lut"),
-            *("bits_stored", "padding", "spacing_mm", "slice_index", "laterality", "view", "sex"),
+            *("voi_lut", "modality_lut", "bits_stored", "padding", "spacing_mm", "laterality", "view", "sex"),
             *("age_band", "manufacturer", "lossy", "warnings", "kept"),
         )
     }
-    return Sample(
-        key=planned.key,
-        bucket=bucket,
-        row=row,
-        group=planned.group,
-        study=planned.study,
-        series=planned.series,
-        labels=labels,
-        split=planned.split,
-        window_center=tuple(window.center for window in source.windows),
-        window_width=tuple(window.width for window in source.windows),
-        voi_function=source.windows[0].function if source.windows else None,
-        percentiles=fact.percentiles,
-        mask=fact.mask,
-        **same,
-    )

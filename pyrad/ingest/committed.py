@@ -1,213 +1,172 @@
-"""What a store holds already -> which frames of the archive are new, unchanged or contradict it."""
+"""A store before this ingest -> the book: what is stored already, unchanged, or contradicted by a file.
+
+Rows are compared by queries; only what a query cannot tell comes into Python: the attributes of an image
+whose file has other bytes now.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyrad.ingest import pool
+from pyrad.ingest.book import Book, pack_labels, unpack_labels
 from pyrad.ingest.duplicates import File
-from pyrad.ingest.ledger import ALREADY_STORED, STORED, Ledger
+from pyrad.ingest.ledger import ALREADY_STORED, STORED
 from pyrad.ingest.names import Names
 from pyrad.ingest.private import Trace
 from pyrad.ingest.scan import PixelDigests, Share
-from pyrad.records import Source, Split
+from pyrad.records import Source
 from pyrad.store import reader, tables
 from pyrad.store.layout import LEDGER_FILE, PARTS
-
-LedgerRow = tuple[str, str, int]  # outcome, reason, frames
 
 _COMPARED = (
     *("rows", "columns", "slope", "intercept", "photometric", "bits_stored", "lossy"),
     *("laterality", "view", "sex", "age_band", "manufacturer"),
 )
 _IMAGES_A_TASK = 64
+_ROWS_A_BATCH = 1 << 14
+
+# A file is proven to be the committed image of its key where an earlier ingest saw just these bytes.
+_UNPROVEN = f"""
+INSERT INTO unproven SELECT DISTINCT key, NULL
+    FROM frame JOIN committed USING (key) JOIN file ON file.id = frame.file
+    WHERE file.uid AND frame.reason IS NULL AND NOT EXISTS (
+        SELECT 1 FROM known WHERE known.key = frame.key AND known.digest = file.digest
+            AND known.reason IN ('{STORED}', 'duplicate'))
+"""  # noqa: S608 - a constant
+_STORED_PIXELS = f"""
+INSERT OR IGNORE INTO stored_pixels SELECT pixels, grp FROM known JOIN committed USING (key)
+    WHERE known.reason = '{STORED}' AND pixels <> ''
+"""  # noqa: S608 - likewise
+# Frames that an earlier ingest found to have the pixels of an image that is committed, and left out.
+_DROPPED = """
+UPDATE frame SET reason = 'duplicate-pixels' WHERE reason IS NULL
+    AND file IN (SELECT id FROM file JOIN before ON source = name WHERE before.reason = 'duplicate-pixels')
+    AND EXISTS (SELECT 1 FROM known JOIN stored_pixels USING (pixels)
+        WHERE known.key = frame.key AND known.reason = 'duplicate-pixels')
+"""
+# The private folder is not at hand: the ledger knows the file, though not its bytes.
+_DROPPED_UNTRACED = """
+UPDATE frame SET reason = 'duplicate-pixels' WHERE reason IS NULL AND file IN (
+    SELECT id FROM file JOIN before ON source = name
+        GROUP BY id HAVING count(*) = 1 AND max(before.reason) = 'duplicate-pixels')
+"""
+_ALREADY = "UPDATE frame SET reason = ? WHERE reason IS NULL AND key IN (SELECT key FROM committed)"
+_OTHER_LABELS = """
+SELECT frame.labels, committed.labels FROM frame JOIN committed USING (key)
+    WHERE (frame.reason IS NULL OR frame.reason = ?) AND frame.labels <> committed.labels
+"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Committed:
-    """A store before this ingest; empty for a new one."""
+def read_committed(book: Book, store: reader.Store, traces: Iterable[Trace]) -> bool:
+    """Enter a store's keys, groups and ledger, and what the private folder knows of it, into the book.
 
-    store: reader.Store | None = None
-    traces: Sequence[Trace] = ()  # what the private folder knows of it
-    index: Mapping[str, int] = field(default_factory=dict)  # key -> sample
-    groups: Mapping[str, Split] = field(default_factory=dict)
-    ledger: Mapping[str, frozenset[LedgerRow]] = field(default_factory=dict)  # source -> its latest rows
-
-    @cached_property
-    def _proofs(self) -> frozenset[tuple[str, str]]:
-        """(key, digest of a file's bytes): files that are known to be the committed image."""
-        good = (STORED, "duplicate")
-        return frozenset((trace.key, trace.digest) for trace in self.traces if trace.reason in good)
-
-    def proven(self, key: str, digest: str) -> bool:
-        """Whether the committed image of ``key`` was made of a file with just these bytes, or equals it."""
-        return (key, digest) in self._proofs
-
-    def was_dropped(self, key: str, source: str) -> bool:
-        """Whether a committed ingest found the frame to be a pixel duplicate of another and left it out."""
-        if all(reason != "duplicate-pixels" for _, reason, _ in self.ledger.get(source, ())):
-            return False
-        known = [trace for trace in self.traces_of_key.get(key, ()) if trace.reason == "duplicate-pixels"]
-        if self.traces:
-            return any(trace.pixels in self.groups_of_pixels for trace in known)
-        # The private folder is not at hand: the ledger knows the file, though not its bytes.
-        return len(self.ledger[source]) == 1
-
-    @cached_property
-    def traces_of_key(self) -> dict[str, list[Trace]]:
-        """Traces by key."""
-        by_key: dict[str, list[Trace]] = defaultdict(list)
-        for trace in self.traces:
-            by_key[trace.key].append(trace)
-        return by_key
-
-    @cached_property
-    def groups_of_pixels(self) -> dict[str, set[str]]:
-        """Keyed digest of pixels -> groups that have a committed image of them, as far as the traces know."""
-        groups: dict[str, set[str]] = defaultdict(set)
-        if self.store is not None:
-            column = self.store.samples["group"]
-            for trace in self.traces:
-                if trace.reason == STORED and trace.pixels and trace.key in self.index:
-                    groups[trace.pixels].add(column[self.index[trace.key]].as_py())
-        return groups
-
-    def row(self, key: str) -> dict[str, Any]:
-        """The committed samples row of ``key``."""
-        assert self.store is not None  # noqa: S101
-        at = self.index[key]
-        return {name: self.store.samples[name][at].as_py() for name in self.store.samples.column_names}
-
-
-def read_committed(store: reader.Store, traces: Sequence[Trace]) -> Committed:
-    """Keys, groups and ledger of a store."""
-    keys = store.samples["key"].to_pylist()
-    groups = zip(store.samples["group"].to_pylist(), store.samples["split"].to_pylist(), strict=True)
-    ledger: dict[str, frozenset[LedgerRow]] = {}
+    Returns whether the folder knew anything.
+    """
+    at = 0
     for part in store.manifest.parts:
+        table = store.samples.of_part(part, ["key", "group", "split", "labels"])
+        for batch in table.to_batches(max_chunksize=_ROWS_A_BATCH):
+            _enter_samples(book, at, *(column.to_pylist() for column in batch.columns))
+            at += len(batch)
         name = f"{PARTS}/{part.id}/{LEDGER_FILE}"
         with tables.open_parquet(str(store.path / name), name) as file:
-            rows = tables.read_columns(file, None, name).to_pylist()
-        latest: dict[str, set[LedgerRow]] = defaultdict(set)
-        for row in rows:
-            latest[row["source"]].add((row["outcome"], row["reason"], row["frames"]))
-        ledger |= {source: frozenset(its) for source, its in latest.items()}
-    return Committed(
-        store=store,
-        traces=traces,
-        index={key: at for at, key in enumerate(keys)},
-        groups=dict(groups),
-        ledger=ledger,
+            _enter_ledger(book, tables.read_columns(file, None, name).to_pylist())
+    book.many(
+        "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)",
+        ((trace.key, trace.source, trace.digest, trace.pixels, trace.reason) for trace in traces),
+    )
+    book.run(_STORED_PIXELS)
+    return bool(book.one("SELECT EXISTS (SELECT 1 FROM known)"))
+
+
+def _enter_samples(
+    book: Book, first: int, keys: list[str], groups: list[str], splits: list[str], labels: list[list[str]]
+) -> None:
+    book.many(
+        "INSERT INTO committed VALUES (?, ?, ?, ?)",
+        zip(keys, range(first, first + len(keys)), groups, map(pack_labels, labels), strict=True),
+    )
+    book.many("INSERT OR IGNORE INTO committed_group VALUES (?, ?)", zip(groups, splits, strict=True))
+
+
+def _enter_ledger(book: Book, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of a later part replace all that earlier ones say of the same source."""
+    latest: dict[str, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        latest[row["source"]][row["outcome"], row["reason"]] = row["frames"]
+    book.many("DELETE FROM before WHERE source = ?", ((source,) for source in latest))
+    book.many(
+        "INSERT INTO before VALUES (?, ?, ?, ?)",
+        ((source, *what, frames) for source, its in latest.items() for what, frames in its.items()),
     )
 
 
-def unproven_keys(files: Sequence[File], committed: Committed) -> set[str]:
-    """Keys whose committed image must be compared with the file that claims it now."""
-    return {
-        key
-        for file in files
-        if file.has_uid
-        for key in file.keys
-        if key in committed.index and not committed.proven(key, file.digest)
-    }
+def find_unproven(book: Book) -> int:
+    """Enter the keys whose committed image must be compared with the file that claims it now."""
+    book.run(_UNPROVEN)
+    return int(book.one("SELECT count(*) FROM unproven"))
 
 
-StoredTask = tuple[str, tuple[int, ...]]
+StoredTask = tuple[str, tuple[tuple[str, int], ...]]  # a store, and (key, sample) of some images
 
 
-def stored_tasks(keys: set[str], committed: Committed) -> tuple[list[str], list[StoredTask]]:
-    """Tasks for `digest_stored`, and the keys in the order of their results."""
-    ordered = sorted(keys)
-    indices = [committed.index[key] for key in ordered]
-    path = str(committed.store.path) if committed.store else ""
-    chunks = range(0, len(indices), _IMAGES_A_TASK)
-    return ordered, [(path, tuple(indices[at : at + _IMAGES_A_TASK])) for at in chunks]
+def stored_tasks(book: Book, store: reader.Store) -> Iterator[StoredTask]:
+    """Tasks for `digest_stored`: the committed images of unproven keys."""
+    rows: list[tuple[str, int]] = [*book.each("SELECT key, at FROM unproven JOIN committed USING (key)")]
+    for first in range(0, len(rows), _IMAGES_A_TASK):
+        yield str(store.path), tuple(rows[first : first + _IMAGES_A_TASK])
 
 
-def digest_stored(task: StoredTask) -> list[str]:
-    """In a worker: keyed digests of the pixels of committed samples."""
+def digest_stored(task: StoredTask) -> list[tuple[str, str]]:
+    """In a worker: (keyed digest of the pixels, key) of committed samples."""
     share: Share = pool.shared()
-    path, indices = task
+    path, rows = task
     with reader.open_store(path) as store:
-        digests = [share.pixel_digest(store.image(index)) for index in indices]
-    pool.count_done(len(indices))
+        digests = [(share.pixel_digest(store.image(at)), key) for key, at in rows]
+    pool.count_done(len(rows))
     return digests
 
 
-def split_new(
-    files: Sequence[File],
-    committed: Committed,
-    *,
-    pixels: Mapping[str, PixelDigests],
-    stored_pixels: Mapping[str, str],
-    names: Names,
-    ledger: Ledger,
-) -> list[File]:
-    """Files with their new frames only; ``ledger`` learns which others are stored, dropped or in conflict.
-
-    ``pixels`` (by digest of the file's bytes) and ``stored_pixels`` (by key) are of the frames that
-    `unproven_keys` named.
-    """
-    new: list[File] = []
-    for file in files:
-        known = [position for position, key in enumerate(file.keys) if key in committed.index]
-        if not all(_unchanged(file, at, committed, pixels, stored_pixels, names) for at in known):
-            ledger.add(file.id, "uid-conflict", len(file.keys))
-            continue
-        source = names.source(file.id[1])
-        dropped = [
-            position
-            for position, key in enumerate(file.keys)
-            if key not in committed.index and committed.was_dropped(key, source)
-        ]
-        for reason, positions in ((ALREADY_STORED, known), ("duplicate-pixels", dropped)):
-            if positions:
-                ledger.add(file.id, reason, len(positions))
-        left = [at for at in range(len(file.keys)) if at not in {*known, *dropped}]
-        if left:
-            new.append(
-                replace(
-                    file,
-                    sources=tuple(file.sources[at] for at in left),
-                    keys=tuple(file.keys[at] for at in left),
-                )
-            )
-    return new
-
-
-def relabelled(files: Sequence[File], committed: Committed) -> int:
-    """How many frames are stored without a label that a layout gives them now."""
-    if committed.store is None:
-        return 0
-    labels = committed.store.samples["labels"]
-    return sum(
-        key in committed.index and not set(source.labels) <= set(labels[committed.index[key]].as_py())
-        for file in files
-        for key, source in zip(file.keys, file.sources, strict=True)
-    )
-
-
-def _unchanged(
-    file: File,
-    position: int,
-    committed: Committed,
-    pixels: Mapping[str, PixelDigests],
-    stored_pixels: Mapping[str, str],
-    names: Names,
+def is_unchanged(
+    book: Book, store: reader.Store, file: File, answer: PixelDigests | None, names: Names
 ) -> bool:
-    key = file.keys[position]
-    if not file.has_uid or committed.proven(key, file.digest):
-        return True
-    found = pixels.get(file.digest)
-    return (
-        found is not None
-        and found.frames[position] == stored_pixels[key]
-        and _attributes(file.sources[position], names) == _row_attributes(committed.row(key))
-    )
+    """Whether a file is still what is committed under its keys; ``answer`` are its pixels."""
+    decoded = answer.frames if answer else ("",) * len(file.keys)
+    for key, source, pixels in zip(file.keys, file.sources, decoded, strict=True):
+        stored = book.one("SELECT pixels FROM unproven WHERE key = ?", (key,))
+        if stored is None:  # a new frame, or proven
+            continue
+        at = book.one("SELECT at FROM committed WHERE key = ?", (key,))
+        if stored != pixels or _attributes(source, names) != _row_attributes(_row(store, at)):
+            return False
+    return True
+
+
+def mark_committed(book: Book) -> None:
+    """Frames that are stored already, or were left out for the pixels of another, are not new."""
+    book.run(_ALREADY, (ALREADY_STORED,))
+    book.run(_DROPPED if book.one("SELECT EXISTS (SELECT 1 FROM known)") else _DROPPED_UNTRACED)
+
+
+def other_labels(book: Book) -> list[str]:
+    """What to tell where frames are stored without a label that a layout gives them now."""
+    rows = book.each(_OTHER_LABELS, (ALREADY_STORED,))
+    frames = sum(not set(unpack_labels(now)) <= set(unpack_labels(stored)) for now, stored in rows)
+    if not frames:
+        return []
+    return [
+        (
+            f"{frames} images are stored with other labels than those given now and keep them; "
+            "a new store takes the new labels"
+        )
+    ]
+
+
+def _row(store: reader.Store, at: int) -> dict[str, Any]:
+    return {name: store.samples[name][at].as_py() for name in store.samples.column_names}
 
 
 def _attributes(source: Source, names: Names) -> dict[str, Any]:

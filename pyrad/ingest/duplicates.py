@@ -7,8 +7,7 @@ quarantined, or the newcomers alone where one is committed.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +44,7 @@ class File:
     digest: str  # keyed, of its bytes
     sources: tuple[Source, ...]
     keys: tuple[str, ...]  # of each source
+    number: int = 0  # in the book
 
     @property
     def id(self) -> FileId:
@@ -59,65 +59,51 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What is left when copies are settled."""
+    """What is left when one group of copies is settled."""
 
-    kept: tuple[File, ...]
+    kept: File | None
     rejected: Mapping[FileId, tuple[str, str]]  # reason (duplicate, uid-conflict, ...) and detail
 
 
-def find_copies(files: Iterable[File]) -> list[list[File]]:
-    """Group files that claim to be one image; each group is in the order of preference, groups by path.
+def by_preference(copies: Iterable[File]) -> list[File]:
+    """Copies, the one first that is to be kept.
 
     A file that a layout puts into test comes before one in train: the test image stays, training loses it.
     """
-    groups: dict[str, list[File]] = defaultdict(list)
-    for file in files:
-        # The key of the first frame stands for the file: it is made of the UID, or of the bytes.
-        groups[file.sources[0].uid or file.digest].append(file)
-    return sorted(
-        (sorted(group, key=_preference) for group in groups.values()),
-        key=lambda group: _preference(group[0])[1:],
-    )
+    return sorted(copies, key=_preference)
 
 
-def undecided(copies: Sequence[Sequence[File]], committed: Collection[str]) -> list[File]:
-    """The files whose pixels must be decoded before `settle` can judge: attributes alone do not tell.
+def undecided(group: Sequence[File], *, claimed: bool) -> list[File]:
+    """The copies whose pixels must be decoded before `settle` can judge: attributes alone do not tell.
 
-    ``committed`` are keys whose committed image must be compared, too.
+    ``group`` is in the order of preference; ``claimed``: it must be compared with a committed image, too.
     """
-    files = []
-    for group in copies:
-        by_digest = {file.digest: file for file in reversed(group)}
-        claimed = any(key in committed for key in group[0].keys)
-        if group[0].has_uid and (len(by_digest) > 1 or claimed) and len(set(map(_attributes, group))) == 1:
-            files += [by_digest[digest] for digest in sorted(by_digest)]
-    return files
+    by_digest = {file.digest: file for file in reversed(group)}
+    if group[0].has_uid and (len(by_digest) > 1 or claimed) and len(set(map(_attributes, group))) == 1:
+        return [by_digest[digest] for digest in sorted(by_digest)]
+    return []
 
 
-def settle(copies: Sequence[Sequence[File]], pixels: Mapping[str, PixelDigests]) -> Settled:
-    """Keep one file of each group of copies, with the labels of all, or none.
+def settle(group: Sequence[File], pixels: Mapping[str, PixelDigests]) -> Settled:
+    """Keep one file of a group of copies, with the labels of all, or none.
 
     ``pixels`` has an answer for each of the undecided files, by the digest of its bytes. A copy that does
     not decode is quarantined for that and says nothing about the others.
     """
-    kept: list[File] = []
     rejected: dict[FileId, tuple[str, str]] = {}
-    for group in copies:
-        good = []
-        for file in group:
-            answer = pixels.get(file.digest)
-            if answer is not None and answer.reason is not None:
-                rejected[file.id] = answer.reason, answer.detail
-            else:
-                good.append(file)
-        contents = {pixels[file.digest].frames if file.digest in pixels else file.digest for file in good}
-        contradictory = len(good) > 1 and group[0].has_uid and len(set(map(_attributes, good))) > 1
-        if len(contents) > 1 or contradictory:
-            rejected |= {file.id: ("uid-conflict", "") for file in good}
-        elif good:
-            kept.append(_merge(good))
-            rejected |= {file.id: ("duplicate", "") for file in good[1:]}
-    return Settled(kept=tuple(kept), rejected=rejected)
+    good = []
+    for file in group:
+        answer = pixels.get(file.digest)
+        if answer is not None and answer.reason is not None:
+            rejected[file.id] = answer.reason, answer.detail
+        else:
+            good.append(file)
+    contents = {pixels[file.digest].frames if file.digest in pixels else file.digest for file in good}
+    contradictory = len(good) > 1 and group[0].has_uid and len(set(map(_attributes, good))) > 1
+    if len(contents) > 1 or contradictory:
+        return Settled(kept=None, rejected=rejected | {file.id: ("uid-conflict", "") for file in good})
+    rejected |= {file.id: ("duplicate", "") for file in good[1:]}
+    return Settled(kept=_merge(good) if good else None, rejected=rejected)
 
 
 def _preference(file: File) -> tuple[int, bytes, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from pyrad.ingest.archive import path_bytes
 from pyrad.ingest.secret import Secret
@@ -14,6 +15,7 @@ _GROUP_CHAIN = {
     "study": ("study", "patient", "series"),
     "series": ("series", "study", "patient"),
 }
+_REMEMBERED = 1 << 16  # names of patients, studies and series that the files of one folder share
 GROUP_KINDS = ("patient", "study", "series")
 
 
@@ -28,13 +30,13 @@ def mark(secret: Secret, name: str) -> str:
 
 
 class Names:
-    """Makes a store's names; the same identifier is hashed once."""
+    """Makes a store's names; an identifier that comes again soon is hashed once."""
 
     def __init__(self, secret: Secret, group_by: str, forgotten: Collection[str] = ()) -> None:
         self._secret = secret
         self._forgotten = frozenset(forgotten)  # marks of groups and keys
         self._chain = _GROUP_CHAIN[group_by]
-        self._made: dict[tuple[str, str], str] = {}
+        self._name = lru_cache(_REMEMBERED)(secret.name)
 
     def key(self, source: Source, digest: str) -> str:
         """The key of one frame: of its SOP Instance UID, else of its file's bytes (``digest``).
@@ -73,16 +75,14 @@ class Names:
         """The series, or "" where it is unknown."""
         return self._name("series", source.series) if source.series else ""
 
-    def source(self, path: str) -> str:
-        """What ledger and messages call a file."""
-        return self._secret.name("source", path_bytes(path))
+    def identity(self, source: Source, digest: str) -> str:
+        """What is equal for files that claim to be the same image: of the UID, else of the file's bytes."""
+        return self._secret.name("identity", source.uid or digest)
+
+    def source(self, path: str, apart: str = "") -> str:
+        """What ledger and messages call a file; ``apart`` tells files of one path in several archives."""
+        return self._secret.name("source", path_bytes(path), *([apart] if apart else []))
 
     def rank(self, group: str) -> bytes:
         """The order of groups within a stratum."""
         return self._secret.mac("split", group.encode())
-
-    def _name(self, prefix: str, value: str) -> str:
-        at = prefix, value
-        if at not in self._made:
-            self._made[at] = self._secret.name(prefix, value)
-        return self._made[at]

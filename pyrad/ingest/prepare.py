@@ -1,28 +1,32 @@
-"""Archives -> the files to be stored: listed, scanned, labelled, copies settled, the rest in the ledger."""
+"""Archives -> a book of their files and frames: listed, scanned, named, labelled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from pyrad.errors import UsageError
-from pyrad.ingest import committed as past
-from pyrad.ingest.archive import Archive, Member, open_archive
+from pyrad.ingest.archive import Archive, Member, open_archive, path_bytes
+from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_source, pack_sources, unpack_sources
 from pyrad.ingest.cluster import ClusterWorkers
-from pyrad.ingest.committed import Committed
-from pyrad.ingest.duplicates import File, find_copies, settle, undecided
-from pyrad.ingest.layouts import Listing, Selection
-from pyrad.ingest.layouts.arrange import make_arranger, new_census
-from pyrad.ingest.ledger import Ledger
+from pyrad.ingest.layouts import FileId, Listing, Selection
+from pyrad.ingest.layouts.arrange import Arranger, Census, make_arranger, new_census
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.plan import rank_slices
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
-from pyrad.ingest.scan import FileScan, PixelDigests, PixelTask, digest_pixels, scan_files, scan_tasks
+from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
 from pyrad.progress import Reporter
 from pyrad.records import Source
+
+_FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?)"
+_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, None, "[]", "frame-not-chosen", "")
+_FILES_A_BATCH = 1024
+_LARGEST = (1 << 63) - 1  # integer of a book
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,119 +65,154 @@ def open_sources(options: IngestOptions) -> list[Opened]:
     return opened
 
 
+def list_sources(book: Book, sources: Sequence[Opened], selection: Selection, names: Names) -> None:
+    """Enter the files that are not to be read into the book, each with its reason."""
+    unread = (
+        (listed, FileScan(archive=listed.archive, path=listed.member.path, reason=reason))
+        for listed, reason in _listed(sources, selection)
+        if reason is not None
+    )
+    enter_scans(book, unread, names, [])
+
+
 def scan_sources(
+    book: Book,
     sources: Sequence[Opened],
     selection: Selection,
+    names: Names,
     workers: Workers | ClusterWorkers,
     reporter: Reporter,
-    ledger: Ledger,
-) -> list[FileScan]:
-    """Read the headers of every file that the layout selects, in the order of the listing."""
-    wanted: list[tuple[int, Member]] = []
-    for archive, source in enumerate(sources):
-        for member in source.members:
-            reason = member.reason or selection.skip_reason((archive, member.path))
-            if reason is None:
-                wanted.append((archive, member))
-            else:
-                ledger.add((archive, member.path), reason)
-    tasks = scan_tasks(wanted)
-    results: list[list[FileScan]] = [[] for _ in tasks]
-    with reporter.stage("scan", len(wanted), "files") as stage:
-        for number, result in workers.run(scan_files, tasks, stage):
-            results[number] = result
-    return [scan for result in results for scan in result]
+) -> list[Census]:
+    """Enter what the headers of every other file say into the book; returns counts of each archive."""
+    found = new_census(selection)
+    under_way: dict[int, Sequence[Listed]] = {}
+
+    def tasks() -> Iterator[tuple[FileId, ...]]:
+        wanted = (listed for listed, reason in _listed(sources, selection) if reason is None)
+        for number, batch in enumerate(scan_batches(wanted)):
+            under_way[number] = batch
+            yield tuple((listed.archive, listed.member.path) for listed in batch)
+
+    count = sum(reason is None for _, reason in _listed(sources, selection))
+    with reporter.stage("scan", count, "files") as stage:
+        for number, scans in workers.run(scan_files, tasks(), stage):
+            enter_scans(book, zip(under_way.pop(number), scans, strict=True), names, found)
+    tell_apart(book, names)
+    return found
+
+
+def enter_scans(
+    book: Book, scans: Iterable[tuple[Listed, FileScan]], names: Names, found: Sequence[Census]
+) -> None:
+    """Enter files into the book: what the scan said of each, or why it was not scanned; count the images."""
+    for batch in batched(scans, _FILES_A_BATCH):
+        for _, scan in batch:
+            if scan.sources:
+                found[scan.archive].count(scan.sources[0])
+        book.many(_FILE, (_file_row(listed, scan, names) for listed, scan in batch))
+        book.many(
+            "INSERT INTO scanned VALUES (?, ?)",
+            ((listed.number, pack_sources(scan.sources)) for listed, scan in batch if scan.sources),
+        )
 
 
 def label_files(
-    scans: Sequence[FileScan],
-    sources: Sequence[Opened],
+    book: Book,
+    found: Sequence[Census],
+    listings: Sequence[Listing],
     selection: Selection,
     options: IngestOptions,
     names: Names,
-    ledger: Ledger,
-) -> tuple[list[File], list[str]]:
-    """Give the frames of every readable file labels, patients and keys; also returns notes."""
-    found = new_census(selection)
-    for scan in scans:
-        if scan.sources:
-            found[scan.archive].count(scan.sources[0])
-    arrange, notes = make_arranger(found, selection, [source.listing for source in sources], options)
-    files = []
-    for scan in scans:
-        if scan.reason is not None:
-            ledger.add(scan.id, scan.reason, 1, scan.detail)
-            continue
+) -> list[str]:
+    """Give the frames of every readable file labels, patients and keys; returns notes."""
+    arrange, notes = make_arranger(found, selection, listings, options)
+    rows = _label(book, arrange, selection, options, names)
+    for batch in batched(rows, _FILES_A_BATCH):
+        book.many(_FRAME, (row for row, _ in batch))
+        book.many(
+            "INSERT INTO header VALUES (?, ?)",
+            ((row[0], source) for row, source in batch if source is not None),
+        )
+    book.run("DROP TABLE scanned")
+    book.run("CREATE INDEX frame_of_key ON frame(key)")
+    return notes
+
+
+def tell_apart(book: Book, names: Names) -> None:
+    """Rename files that have one path in several archives and different content.
+
+    Note [one path, several archives]: a source is named by its path alone, so that it keeps its name when an
+    archive is moved, packed or mended. Where archives given together share a path, the file of the smallest
+    identity keeps that name and each other content has one of its own, whatever the order of the archives.
+    """
+    shared = [*book.each("SELECT path FROM file GROUP BY path HAVING count(DISTINCT archive) > 1")]
+    for (path,) in shared:
+        files = [*book.each("SELECT id, coalesce(identity, size) FROM file WHERE path = ?", (path,))]
+        apart = sorted({str(content) for _, content in files})[1:]
+        for number, content in files:
+            if str(content) in apart:
+                name = names.source(path.decode("utf-8", "surrogateescape"), str(content))
+                book.run("UPDATE file SET name = ? WHERE id = ?", (name, number))
+
+
+def _listed(sources: Sequence[Opened], selection: Selection) -> Iterator[tuple[Listed, str | None]]:
+    """Every file, numbered, and why it is not to be read."""
+    numbers = count()
+    for archive, source in enumerate(sources):
+        for member in source.members:
+            reason = member.reason or selection.skip_reason((archive, member.path))
+            yield Listed(next(numbers), archive, member), reason
+
+
+def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
+    first = scan.sources[0] if scan.sources else None
+    return (
+        *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
+        *(scan.digest, names.identity(first, scan.digest) if first else None, bool(first and first.uid)),
+        *(scan.reason, scan.detail),
+    )
+
+
+def _label(
+    book: Book, arrange: Arranger, selection: Selection, options: IngestOptions, names: Names
+) -> Iterator[tuple[tuple[Any, ...], bytes | None]]:
+    """The row of every frame, and its packed source where it was chosen."""
+    numbers = count()
+    scanned = book.each("SELECT id, digest, sources FROM scanned JOIN file ON id = file ORDER BY id")
+    for file, digest, packed in scanned:
+        sources = unpack_sources(packed)
+        at = sources[0].archive, sources[0].path
+        reason, detail = None, ""
         try:
-            arranged = arrange(scan.id, scan.sources)
+            frames = arrange(at, sources)
         except Rejected as rejected:  # a joined table does not mean this file
-            ledger.add(scan.id, rejected.reason, len(scan.sources), rejected.detail)
-            continue
-        frames = _chosen(arranged, options.frame_step)
-        if len(frames) < len(scan.sources):
-            ledger.add(scan.id, "frame-not-chosen", len(scan.sources) - len(frames))
-        if names.is_forgotten(frames[0], scan.digest):
-            ledger.add(scan.id, "forgotten", len(frames))
-        elif scan.id in selection.maskless:
-            ledger.add(scan.id, "mask-missing", len(frames))
-        elif frames[0].masks and len(scan.sources) > 1:
-            ledger.add(scan.id, "mask-size", len(frames), f"one mask for {len(scan.sources)} frames")
-        else:
-            keys = tuple(names.key(frame, scan.digest) for frame in frames)
-            files.append(File(digest=scan.digest, sources=frames, keys=keys))
-    return files, notes
+            frames, reason, detail = sources, rejected.reason, rejected.detail
+        if names.is_forgotten(frames[0], digest):
+            reason, detail = "forgotten", ""
+        elif at in selection.maskless:
+            reason = "mask-missing"
+        elif frames[0].masks and len(sources) > 1:
+            reason, detail = "mask-size", f"one mask for {len(sources)} frames"
+        for frame in frames:
+            if frame.frame % options.frame_step:
+                yield (next(numbers), file, frame.frame, *_NOT_CHOSEN), None
+            else:
+                row = _frame_row(frame, digest, names)
+                yield (next(numbers), file, *row, reason, detail), pack_source(frame)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewFiles:
-    """What is left to be stored, and the rank of every frame in its series, stored ones included."""
-
-    files: tuple[File, ...]
-    slice_index: Mapping[str, int]
-    relabelled: int  # frames that are stored with other labels than those given now
-
-
-def settle_files(
-    files: Sequence[File],
-    committed: Committed,
-    names: Names,
-    workers: Workers | ClusterWorkers,
-    reporter: Reporter,
-    ledger: Ledger,
-) -> NewFiles:
-    """Keep one of equal files and what the store does not hold yet; decode where headers cannot tell."""
-    copies = find_copies(files)
-    unproven = past.unproven_keys(files, committed)
-    doubtful = undecided(copies, unproven)
-    ordered, stored_tasks = past.stored_tasks(unproven, committed)
-    pixels: dict[str, PixelDigests] = {}  # by the digest of a file's bytes
-    stored: list[list[str]] = [[] for _ in stored_tasks]
-    if doubtful or stored_tasks:
-        tasks = [PixelTask(digest=file.digest, sources=file.sources) for file in doubtful]
-        with reporter.stage("compare", len(tasks) + len(ordered), "files") as stage:
-            for number, digests in workers.run(digest_pixels, tasks, stage):
-                pixels[doubtful[number].digest] = digests
-            for number, result in workers.run(past.digest_stored, stored_tasks, stage):
-                stored[number] = result
-    stored_pixels = dict(zip(ordered, (digest for result in stored for digest in result), strict=True))
-    settled = settle(copies, pixels)
-    frames = {file.id: len(file.keys) for file in files}
-    for file, (reason, detail) in settled.rejected.items():
-        ledger.add(file, reason, frames[file], detail)
-    new = past.split_new(
-        settled.kept,
-        committed,
-        pixels=pixels,
-        stored_pixels=stored_pixels,
-        names=names,
-        ledger=ledger,
+def _frame_row(frame: Source, digest: str, names: Names) -> tuple[Any, ...]:
+    instance = None if frame.instance is None else max(-_LARGEST, min(frame.instance, _LARGEST))
+    return (
+        *(frame.frame, names.key(frame, digest), names.group(frame, digest)),
+        *(names.study(frame), names.series(frame), names.is_alone(frame)),
+        *(frame.planes, frame.rows, frame.columns, frame.dtype),
+        *(
+            frame.kind == "dicom",
+            frame.position_mm,
+            instance,
+            is_masked(frame),
+            bool(frame.voi_lut or frame.modality_lut),
+        ),
+        *(frame.split, pack_labels(frame.labels)),
     )
-    return NewFiles(
-        files=tuple(new),
-        slice_index=rank_slices(settled.kept, names),
-        relabelled=past.relabelled(settled.kept, committed),
-    )
-
-
-def _chosen(frames: tuple[Source, ...], step: int) -> tuple[Source, ...]:
-    return tuple(frame for frame in frames if frame.frame % step == 0)

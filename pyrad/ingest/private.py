@@ -1,43 +1,52 @@
 """What leads back from a store to its files -> the private folder, readable by its owner alone.
 
-``crosswalk.parquet`` has one row a frame, or a file where it has none: the key in the store, the ledger's
+``crosswalk.sqlite`` has one row a frame, or a file where it has none: the key in the store, the ledger's
 name of the source, the file's archive, path and keyed digest, the keyed digest of its pixels, and how it
-ended. Stores made with one secret share one folder: their keys are the same.
+ended. Stores made with one secret share one folder: their keys are the same, and several may be written at
+once.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
+import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pyrad.errors import PyradError
+from pyrad.ingest.book import Book
 from pyrad.ingest.secret import data_folder
 
-CROSSWALK_FILE = "crosswalk.parquet"
-PLAN_FILE = "plan.json"
-_SCHEMA = pa.schema(
-    [
-        pa.field("store", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),  # empty for a file without frames
-        pa.field("frame", pa.int32(), nullable=False),
-        pa.field("archive", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("digest", pa.string(), nullable=False),
-        pa.field("pixels", pa.string(), nullable=False),  # empty where it was never decoded
-        pa.field("reason", pa.string(), nullable=False),  # "stored", or a code of the ledger
-        pa.field("detail", pa.string(), nullable=False),
-    ]
-)
+CROSSWALK_FILE = "crosswalk.sqlite"
+FORMER_FILE = "crosswalk.parquet"  # of version 0.1.0; it is not read
+_PATIENCE_S = 600  # for another ingest that writes its own rows
+_NAMES_A_QUERY = 500
+
+# Stores and archives are few and their paths long: they stand in a table of their own.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS place(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS trace(
+    store INTEGER NOT NULL REFERENCES place, source TEXT NOT NULL, key TEXT NOT NULL, frame INTEGER NOT NULL,
+    archive INTEGER NOT NULL REFERENCES place, path TEXT NOT NULL, digest TEXT NOT NULL, pixels TEXT NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY(store, source, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS trace_of_key ON trace(key);
+CREATE INDEX IF NOT EXISTS trace_of_source ON trace(source);
+"""
+_SELECT = """
+SELECT s.path, source, key, frame, a.path, trace.path, digest, pixels, reason, detail
+    FROM trace JOIN place s ON s.id = trace.store JOIN place a ON a.id = trace.archive
+"""
+# A frame that is stored already was not decoded again: what is known of its pixels stays.
+_RECORD = """
+INSERT INTO trace VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(store, source, key) DO UPDATE SET
+    pixels = CASE WHEN excluded.pixels = '' AND excluded.digest = digest THEN pixels
+        ELSE excluded.pixels END,
+    frame = excluded.frame, archive = excluded.archive, path = excluded.path, digest = excluded.digest,
+    reason = excluded.reason, detail = excluded.detail
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,13 +55,13 @@ class Trace:
 
     store: str  # where the store lay when it was written
     source: str
-    key: str = ""
+    key: str = ""  # "" for a file without frames
     frame: int = 0
     archive: str
     path: str
     digest: str = ""
-    pixels: str = ""
-    reason: str
+    pixels: str = ""  # "" where it was never decoded
+    reason: str  # "stored", or a code of the ledger
     detail: str = ""
 
 
@@ -61,92 +70,126 @@ class PrivateFolder:
 
     def __init__(self, path: Path | None, key_check: str) -> None:
         self.path = path if path is not None else data_folder() / key_check
+        self._is_new = False
 
-    def traces(self, store: str) -> list[Trace]:
-        """What earlier ingests into one store left here; nothing where there is no crosswalk."""
-        return [trace for trace in self._read() if trace.store == store]
+    @property
+    def crosswalk(self) -> Path:
+        """The file that leads back from keys to files."""
+        return self.path / CROSSWALK_FILE
 
-    def find(self, names: Collection[str]) -> Iterator[Trace]:
-        """Rows of every store whose key, or whose source in the ledger, is among ``names``."""
-        wanted = frozenset(names)
-        return (trace for trace in self._read() if trace.key in wanted or trace.source in wanted)
-
-    def remove(self, keys: Iterable[str]) -> None:
-        """Forget the traces of keys."""
-        gone = frozenset(keys)
-        if gone and (self.path / CROSSWALK_FILE).exists():
-            with self._locked():
-                self._write(trace for trace in self._read() if trace.key not in gone)
-
-    def record(self, traces: Iterable[Trace], facts: Mapping[str, Any]) -> None:
-        """Add traces, replacing older ones of the same store, source and key, and note the plan's facts."""
-        with self._locked():
-            merged = {(trace.store, trace.source, trace.key): trace for trace in self._read()}
-            for trace in traces:
-                at = trace.store, trace.source, trace.key
-                old = merged.get(at)
-                # A frame that is stored already was not decoded again: what is known of its pixels stays.
-                known = old is not None and not trace.pixels and old.digest == trace.digest
-                merged[at] = replace(trace, pixels=old.pixels) if known and old is not None else trace
-            self._write(merged[at] for at in sorted(merged))
-            self._replace(PLAN_FILE, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
-
-    def _write(self, traces: Iterable[Trace]) -> None:
-        columns = list(zip(*map(astuple, traces), strict=True))
-        arrays = [
-            pa.array([_text(value) for value in values], field.type)
-            for values, field in zip(columns or [()] * len(_SCHEMA), _SCHEMA, strict=True)
-        ]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(arrays, schema=_SCHEMA), sink, compression="zstd")
-        self._replace(CROSSWALK_FILE, sink.getvalue().to_pybytes())
-
-    def _read(self) -> list[Trace]:
-        file = self.path / CROSSWALK_FILE
-        try:
-            table = pq.read_table(file, schema=_SCHEMA) if file.exists() else _SCHEMA.empty_table()
-        except (OSError, pa.ArrowException):
-            raise PyradError(
-                f"{file} cannot be read: it is damaged; restore it from a copy, or move it away and give up "
-                "the way back from keys to files"
-            ) from None
-        return [Trace(**row) for row in table.to_pylist()]
+    @property
+    def former(self) -> Path:
+        """The crosswalk that version 0.1.0 wrote."""
+        return self.path / FORMER_FILE
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def book(self, store: Path) -> Iterator[Book]:
+        """The book of an ingest into ``store``, while it runs; a folder made for it alone goes with it."""
+        self._make()
+        name = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
         try:
+            with Book(self.path / f"book-{name}.sqlite") as book:
+                yield book
+        finally:
+            if self._is_new and not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def traces(self, store: str) -> Iterator[Trace]:
+        """What earlier ingests into one store left here, by source; nothing where there is no crosswalk."""
+        return self._select("WHERE s.path = ? ORDER BY store, source, key", [store])
+
+    def find(self, names: Iterable[str]) -> Iterator[Trace]:
+        """The traces of keys of stores, and of sources as a ledger or a message names them."""
+        wanted = list(names)
+        for at in range(0, len(wanted), _NAMES_A_QUERY):
+            some = wanted[at : at + _NAMES_A_QUERY]
+            marks = ",".join("?" * len(some))
+            yield from self._select(
+                f"WHERE key IN ({marks}) OR source IN ({marks}) ORDER BY store, source, key", [*some, *some]
+            )
+
+    def record(self, traces: Iterable[Trace]) -> None:
+        """Add traces, replacing older ones of the same store, source and key."""
+        self._make()
+        with self._connected() as db:
+            db.execute("BEGIN IMMEDIATE")
+            places: dict[str, int] = dict(db.execute("SELECT path, id FROM place"))
+
+            def place(path: str) -> int:
+                if path not in places:
+                    cursor = db.execute("INSERT INTO place(path) VALUES (?)", (path,))
+                    places[path] = cursor.lastrowid or 0
+                return places[path]
+
+            rows = (
+                (
+                    *(
+                        place(_text(t.store)),
+                        t.source,
+                        t.key,
+                        t.frame,
+                        place(_text(t.archive)),
+                        _text(t.path),
+                    ),
+                    *(t.digest, t.pixels, t.reason, t.detail),
+                )
+                for t in traces
+            )
+            db.executemany(_RECORD, rows)
+            db.execute("COMMIT")
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Forget the traces of keys, in every store; returns how many there were. Their bytes go, too."""
+        if not self.crosswalk.exists():
+            return 0
+        with self._connected() as db:
+            db.execute("PRAGMA secure_delete=ON")
+            db.execute("BEGIN IMMEDIATE")
+            removed = db.executemany("DELETE FROM trace WHERE key = ?", ((key,) for key in keys)).rowcount
+            db.execute("COMMIT")
+        return removed
+
+    def _select(self, condition: str, values: list[str]) -> Iterator[Trace]:
+        if not self.crosswalk.exists():
+            return
+        names = tuple(Trace.__dataclass_fields__)
+        with self._connected() as db:
+            for row in db.execute(_SELECT + condition, values):
+                yield Trace(**dict(zip(names, row, strict=True)))
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """The crosswalk, made where it is not there; what is not committed at the end is undone."""
+        try:
+            os.close(os.open(self.crosswalk, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            db = sqlite3.connect(self.crosswalk, timeout=_PATIENCE_S, isolation_level=None)
+            try:
+                db.executescript("PRAGMA synchronous=FULL;" + _SCHEMA)
+                yield db
+            finally:
+                db.close()
+        except OSError as error:
+            raise PyradError(f"{self.crosswalk} cannot be opened: {error.strerror}") from None
+        except sqlite3.OperationalError as error:
+            raise PyradError(f"{self.crosswalk} cannot be used: {error}; nothing was committed") from None
+        except sqlite3.DatabaseError:
+            raise PyradError(
+                f"{self.crosswalk} cannot be read: it is damaged; restore it from a copy, or move it away "
+                "and give up the way back from keys to files"
+            ) from None
+
+    def _make(self) -> None:
+        try:
+            self._is_new |= not self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise PyradError(
                 f"the private folder {self.path} cannot be used: {error.strerror}; name another by "
                 f"--private DIR"
             ) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # stores of one secret may be written at the same time
-            yield
-        finally:
-            os.close(fd)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}"
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            temporary.replace(self.path / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise PyradError(
-                f"{self.path / name} cannot be written: {error.strerror}; nothing was committed"
-            ) from None
 
 
-def _text(value: Any) -> Any:
-    """A path may hold bytes that are no text; Parquet wants text."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return value
+def _text(path: str) -> str:
+    """A path may hold bytes that are no text."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

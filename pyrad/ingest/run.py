@@ -10,33 +10,38 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from pyrad.errors import UsageError
-from pyrad.ingest.assemble import Assembled, assemble
+from pyrad.errors import QuarantineBudgetError, UsageError
+from pyrad.ingest.assemble import Assembled, assemble, merge_equal, samples
 from pyrad.ingest.audit import AuditLog
+from pyrad.ingest.book import Book
 from pyrad.ingest.cluster import ClusterWorkers, open_workers
-from pyrad.ingest.committed import Committed, read_committed
-from pyrad.ingest.duplicates import File
+from pyrad.ingest.committed import other_labels, read_committed
+from pyrad.ingest.crosswalk import traces
+from pyrad.ingest.grouping import assign, check_groups, recorded_split
 from pyrad.ingest.layouts import Selection
+from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
-from pyrad.ingest.ledger import STORED, Ledger
+from pyrad.ingest.ledger import Ledger, ledger_rows, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.plan import Geometry, Plan, make_plan, recorded_options
+from pyrad.ingest.plan import Plan, make_plan, recorded_options
 from pyrad.ingest.pool import Workers
-from pyrad.ingest.prepare import Opened, label_files, open_sources, scan_sources, settle_files
-from pyrad.ingest.private import CROSSWALK_FILE, PrivateFolder, Trace
+from pyrad.ingest.prepare import Opened, label_files, list_sources, open_sources, scan_sources
+from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.reasons import REASONS
-from pyrad.ingest.scan import FileScan, Share
+from pyrad.ingest.scan import Share
 from pyrad.ingest.secret import Secret, resolve_secret
+from pyrad.ingest.settle import settle_files
+from pyrad.ingest.shards import write_plan
 from pyrad.ingest.summary import IngestSummary
-from pyrad.ingest.write import Fact, ShardTask, write_shards
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader, tables
-from pyrad.store.layout import ArrayEntry, Profile
+from pyrad.store.layout import Profile
 from pyrad.store.writer import StoreWriter
 
 _SHOWN = 10  # quarantined files that are named one by one
@@ -76,25 +81,23 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         open_workers(
             options, share, sources=[source.path for source in sources], working=writer.partial
         ) as workers,
+        private.book(writer.path) as book,
+        nullcontext() if writer.manifest is None else reader.open_store(options.store) as store,
     ):
         ingest = _Ingest(
             options=options,
             reporter=reporter,
             secret=secret,
             names=Names(secret, options.group_by, there.forgotten if there else ()),
-            ledger=Ledger(),
+            book=book,
             sources=sources,
             private=private,
             audit=AuditLog(private.path, secret),
+            store=store,
             writer=writer,
             workers=workers,
         )
-        committed = ingest.committed()
-        try:
-            return ingest.run(selection, committed, began_s)
-        finally:
-            if committed.store is not None:
-                committed.store.close()
+        return ingest.run(selection, began_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,79 +108,85 @@ class _Ingest:
     reporter: Reporter
     secret: Secret
     names: Names
-    ledger: Ledger
+    book: Book
     sources: Sequence[Opened]
     private: PrivateFolder
     audit: AuditLog
+    store: reader.Store | None  # as it was before
     writer: StoreWriter
     workers: Workers | ClusterWorkers
 
-    def run(self, selection: Selection, committed: Committed, began_s: float) -> IngestSummary:
-        for note in selection.notes:
-            self.reporter.say(note)
-        scans = scan_sources(self.sources, selection, self.workers, self.reporter, self.ledger)
-        files, notes = label_files(scans, self.sources, selection, self.options, self.names, self.ledger)
-        new = settle_files(files, committed, self.names, self.workers, self.reporter, self.ledger)
-        plan = make_plan(
-            new.files,
-            slice_index=new.slice_index,
-            groups=committed.groups,
-            options=self.options,
-            names=self.names,
-            digest_key=self.secret.subkey("plan digests"),
-            base=committed.store.fingerprint if committed.store else "",
-        )
-        if new.relabelled:
-            notes.append(
-                f"{new.relabelled} images are stored with other labels than those given now and keep them; "
-                "a new store takes the new labels"
+    def run(self, selection: Selection, began_s: float) -> IngestSummary:
+        self._say(selection.notes)
+        if self.private.former.exists():
+            self.reporter.say(
+                f"{self.private.former} is of pyrad 0.1.0 and is not read: what it traces cannot be "
+                f"found through {self.private.crosswalk.name}, which takes its place; keep both"
             )
-        for note in (*notes, *plan.notes):
-            self.reporter.say(note)
+        self._read_committed()
+        found = self._scan(selection)
+        listings = [source.listing for source in self.sources]
+        self._say(label_files(self.book, found, listings, selection, self.options, self.names))
+        settle_files(self.book, self.store, self.names, self.workers, self.reporter)
+        plan = make_plan(
+            self.book,
+            options=self.options,
+            digest_key=self.secret.subkey("plan digests"),
+            base=self.store.fingerprint if self.store else "",
+        )
+        self._say(check_groups(self.book, self.options))
+        self._say(other_labels(self.book))
         self._check_anything(plan)
         self.secret.keep(self.reporter.say)
         with self.audit.event("ingest", **self._audit_facts(plan)) as outcome:
-            share = self.options.quarantine_share
-            self.ledger.check_budget(share, pending={file.id for file in new.files})
-            assembled = self._write(plan, committed) if plan.samples else None
-            self.ledger.check_budget(share)
-            self._record(scans, files, assembled, plan, committed)
-            part = self._commit(plan, assembled, committed) if assembled and assembled.samples else None
-            if part is None and plan.samples:
+            self._check_budget()
+            assembled = self._write(plan) if plan.buckets else None
+            ledger = self._check_budget()
+            self._record()
+            part = self._commit(assembled) if assembled and assembled.images else None
+            if part is None and plan.buckets:
                 self.writer.discard()
-            outcome |= {"part": part, "files": self.ledger.counts()}
+            outcome |= {"part": part, "files": ledger.counts()}
             if self.writer.manifest is not None:
                 outcome["fingerprint"] = hashlib.sha256(manifest.read_root(self.writer.path)).hexdigest()
-        return self._summarise(assembled, part, began_s)
+        return self._summarise(ledger, assembled, part, began_s)
+
+    def _say(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            self.reporter.say(note)
 
     def _audit_facts(self, plan: Plan) -> dict[str, Any]:
         options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
         return {
             "store": self.options.store.name,
             "sources": len(self.sources),
-            "planned_images": len(plan.samples),
+            "planned_images": plan.count,
             "options": self.secret.name("options", options),
         }
 
-    def committed(self) -> Committed:
-        """What the store holds already."""
-        if self.writer.manifest is None:
-            return Committed()
+    def _read_committed(self) -> None:
+        """Enter what the store holds already."""
+        if self.store is None:
+            return
         traces = self.private.traces(str(self.writer.path))
-        if not traces:
+        if not read_committed(self.book, self.store, traces):
             self.reporter.say(
                 f"the private folder {self.private.path} knows nothing of {self.options.store.name}: new "
                 f"images that "
                 "look exactly like stored ones cannot be told; name the folder of the earlier ingests by "
                 "--private"
             )
-        return read_committed(reader.open_store(self.options.store), traces)
+
+    def _scan(self, selection: Selection) -> list[Census]:
+        list_sources(self.book, self.sources, selection, self.names)
+        return scan_sources(self.book, self.sources, selection, self.names, self.workers, self.reporter)
 
     def _check_anything(self, plan: Plan) -> None:
         """UsageError where the sources hold nothing that is, was or should have been stored."""
-        if plan.samples or self.ledger.candidates:
+        ledger = read_ledger(self.book)
+        if plan.buckets or ledger.candidates:
             return
-        reasons = self.ledger.by_reason()["skipped"]
+        reasons = ledger.by_reason()["skipped"]
         names = ", ".join(source.path.name for source in self.sources)
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         telling = [reason for reason in reasons if reason not in _SELF_EVIDENT]
@@ -185,135 +194,78 @@ class _Ingest:
         hint = f"; {first}: {REASONS[first][1]}" if first else ""
         raise UsageError(f"there is no image to store in {names} ({counts}){hint}")
 
-    def _write(self, plan: Plan, committed: Committed) -> Assembled:
-        """Write every shard that an earlier run of this plan did not finish."""
+    def _check_budget(self) -> Ledger:
+        """The ledger as it is; QuarantineBudgetError where too much is quarantined, whose files are told."""
+        ledger = read_ledger(self.book)
+        try:
+            ledger.check_budget(self.options.quarantine_share)
+        except QuarantineBudgetError:
+            self._record()
+            self._name_the_quarantined()
+            raise
+        return ledger
+
+    def _write(self, plan: Plan) -> Assembled:
+        """Write the shards, merge equal pixels, split: what is to be committed then stands in the book."""
         self.writer.begin(plan.digest)
-        arrays: dict[Geometry, ArrayEntry] = {}
-        facts: dict[Geometry, list[list[Fact]]] = {}
-        tasks: list[ShardTask] = []
-        places: list[tuple[Geometry, int]] = []
-        with self.reporter.stage("write", len(plan.samples), "images") as stage:
-            for geometry, positions in plan.buckets.items():
-                entry = self.writer.images(
-                    count=len(positions),
-                    rows=geometry.rows,
-                    columns=geometry.columns,
-                    planes=geometry.planes,
-                    dtype=geometry.dtype,
-                )
-                arrays[geometry] = entry
-                specs = self.writer.shards(entry)
-                sources = (plan.samples[at].source for at in positions)
-                masked = any(source.masks or source.outlines or source.segments for source in sources)
-                mask_specs = self.writer.shards(self.writer.masks(entry)) if masked else [None] * len(specs)
-                facts[geometry] = [[] for _ in specs]
-                for spec, mask_spec in zip(specs, mask_specs, strict=True):
-                    done = self.writer.finished(spec)
-                    if done is not None and (
-                        mask_spec is None or self.writer.finished(mask_spec) is not None
-                    ):
-                        facts[geometry][spec.shard] = [Fact.from_json(values) for values in done.facts]
-                        stage.advance(spec.slots, "resumed")
-                        continue
-                    slots = tuple(plan.samples[at] for at in positions[spec.first : spec.first + spec.slots])
-                    tasks.append(ShardTask(images=spec, masks=mask_spec, slots=slots))
-                    places.append((geometry, spec.shard))
-            for number, result in write_shards(self.workers, tasks, stage):
-                geometry, shard = places[number]
-                facts[geometry][shard] = result
-        flat = {geometry: [fact for its in shards for fact in its] for geometry, shards in facts.items()}
-        return assemble(plan, arrays, flat, committed, self.ledger)
+        with self.reporter.stage("write", plan.count, "images") as stage:
+            arrays = write_plan(self.book, plan, self.writer, self.workers, stage)
+        merge_equal(self.book)
+        self._say(assign(self.book, self.options, self.names))
+        return assemble(self.book, arrays)
 
-    def _record(
-        self,
-        scans: Iterable[FileScan],
-        files: Sequence[File],
-        assembled: Assembled | None,
-        plan: Plan,
-        committed: Committed,
-    ) -> None:
+    def _record(self) -> None:
         """Leave the way back from keys to files in the private folder, before the store can be seen."""
-        frames = {file.id: file for file in files}
-        traces = []
-        for scan in scans:
-            common: dict[str, Any] = {
-                "store": str(self.writer.path),
-                "source": self.names.source(scan.path),
-                "archive": str(self.sources[scan.archive].path),
-                "path": scan.path,
-                "digest": scan.digest,
-                "detail": self.ledger.details.get(scan.id, ""),
-            }
-            file = frames.get(scan.id)
-            reasons = self.ledger.reasons(scan.id)
-            whole = next(iter(reasons), "")
-            if whole == "forgotten":
-                continue  # the way back to them is gone, and stays gone
-            if file is None:
-                traces.append(Trace(**common, reason=whole))
-                continue
-            for key, source in zip(file.keys, file.sources, strict=True):
-                reason = whole
-                if whole not in ("duplicate", "uid-conflict"):
-                    reason = STORED if key in committed.index else reason
-                    reason = assembled.reasons.get(key, reason) if assembled else reason
-                pixels = assembled.pixels.get(key, "") if assembled else ""
-                traces.append(Trace(**common, key=key, frame=source.frame, pixels=pixels, reason=reason))
-        facts = {
-            "store": str(self.writer.path),
-            "plan": plan.digest,
-            "options": recorded_options(self.options),
-            "files": self.ledger.counts(),
-        }
-        self.private.record(traces, facts)
+        archives = [source.path for source in self.sources]
+        self.private.record(traces(self.book, self.writer.path, archives))
 
-    def _commit(self, plan: Plan, assembled: Assembled, committed: Committed) -> str:
+    def _commit(self, assembled: Assembled) -> str:
         part = self.writer.part_id
-        masks = [self.writer.masks(entry) for entry in assembled.arrays if entry.path in assembled.masked]
-        numbers = luts.number_luts(
-            lut for sample in assembled.samples for lut in (sample.voi_lut, sample.modality_lut)
-        )
+        entries = list(assembled.arrays.values())
+        masks = [self.writer.masks(assembled.arrays[bucket]) for bucket in sorted(assembled.masked)]
+        rows = tables.samples_table(samples(self.book, assembled), assembled.luts)
         self.writer.commit(
-            [*assembled.arrays, *masks],
-            tables.samples_table(assembled.samples, numbers),
-            tables.ledger_table(self.ledger.rows(self.names.source, committed.ledger)),
-            lookup=luts.luts_table(numbers),
-            counts={str(k): v for k, v in self.ledger.totals(self.names.source, committed.ledger).items()},
-            split=plan.split,
+            [*entries, *masks],
+            rows,
+            tables.ledger_table(ledger_rows(self.book)),
+            lookup=luts.luts_table(assembled.luts),
+            counts={str(outcome): count for outcome, count in totals(self.book).items()},
+            split=recorded_split(self.book, self.options),
             options=recorded_options(self.options),
         )
         return part
 
     def _name_the_quarantined(self) -> None:
-        for file in [file for file in self.ledger if self.ledger.outcome(file) == "quarantined"][:_SHOWN]:
-            reasons = ", ".join(reason for reason in self.ledger.reasons(file) if reason != STORED)
-            detail = self.ledger.details.get(file, "")
+        named = [*quarantined_files(self.book, _SHOWN)]
+        for name, reasons, detail in named:
+            self.reporter.say(f"quarantined {name}: {reasons}{f' ({detail})' if detail else ''}")
+        if named:
             self.reporter.say(
-                f"quarantined {self.names.source(file[1])}: {reasons}{f' ({detail})' if detail else ''}"
+                f"pyrad relink names the files of the quarantined, from {self.private.crosswalk}"
             )
 
-    def _summarise(self, assembled: Assembled | None, part: str | None, began_s: float) -> IngestSummary:
+    def _summarise(
+        self,
+        ledger: Ledger,
+        assembled: Assembled | None,
+        part: str | None,
+        began_s: float,
+    ) -> IngestSummary:
         self._name_the_quarantined()
-        crosswalk = self.private.path / CROSSWALK_FILE
-        if self.ledger.by_reason()["quarantined"]:
-            self.reporter.say(f"the paths of the quarantined: {crosswalk}, by its column source")
         now = self.writer.manifest
-        samples = assembled.samples if assembled and part else ()
+        splits = assembled.splits if assembled and part else dict.fromkeys(SPLITS, 0)
         written = next((p for p in now.parts if p.id == part), None) if now else None
-        by_reason = self.ledger.by_reason()
-        read = {(n, m.path): m.size for n, source in enumerate(self.sources) for m in source.members}
+        by_reason = ledger.by_reason()
         summary = IngestSummary(
             store=self.options.store.name,
             part=part,
-            images=len(samples),
-            splits={split: sum(sample.split == split for sample in samples) for split in SPLITS},
-            files={str(outcome): count for outcome, count in self.ledger.counts().items()},
+            images=sum(splits.values()),
+            splits={str(split): count for split, count in splits.items()},
+            files={str(outcome): count for outcome, count in ledger.counts().items()},
             skipped=by_reason["skipped"],
             quarantined=by_reason["quarantined"],
             store_images=now.samples if now else 0,
-            source_bytes=sum(
-                read.get(file, 0) for file in self.ledger if "not-in-table" not in self.ledger.reasons(file)
-            ),
+            source_bytes=self.book.one("SELECT sum(size) FROM file WHERE reason IS NOT 'not-in-table'") or 0,
             store_bytes=sum(file.bytes for file in written.files) if written else 0,
             seconds=time.monotonic() - began_s,
         )

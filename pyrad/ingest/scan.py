@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -75,18 +75,26 @@ class FileScan:
         return self.archive, self.path
 
 
-def scan_tasks(members: Sequence[tuple[int, Member]]) -> list[tuple[FileId, ...]]:
+class Listed(NamedTuple):
+    """One file to be scanned, with its number among all files of all archives."""
+
+    number: int
+    archive: int
+    member: Member
+
+
+def scan_batches(files: Iterable[Listed]) -> Iterator[tuple[Listed, ...]]:
     """Share files out into tasks of many small files or a few large ones, in the order given."""
-    tasks: list[tuple[FileId, ...]] = []
-    batch: list[FileId] = []
+    batch: list[Listed] = []
     size = 0
-    for archive, member in members:
-        if batch and (len(batch) == _FILES_A_TASK or size + member.size > _BYTES_A_TASK):
-            tasks.append(tuple(batch))
+    for listed in files:
+        if batch and (len(batch) == _FILES_A_TASK or size + listed.member.size > _BYTES_A_TASK):
+            yield tuple(batch)
             batch, size = [], 0
-        batch.append((archive, member.path))
-        size += member.size
-    return [*tasks, tuple(batch)] if batch else tasks
+        batch.append(listed)
+        size += listed.member.size
+    if batch:
+        yield tuple(batch)
 
 
 def scan_files(task: Sequence[FileId]) -> list[FileScan]:

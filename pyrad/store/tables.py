@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,21 @@ _PATTERNS = {
 }
 
 
-def samples_table(samples: Iterable[Sample], luts: Mapping[Lut, int] | None = None) -> pa.Table:
+def samples_table(
+    samples: Iterable[Sample],
+    luts: Mapping[Lut, int] | None = None,
+    *,
+    buckets: Collection[str] | None = None,
+    kept_columns: Collection[str] | None = None,
+) -> pa.Table:
     """The samples table, one row a sample in the order given; kept columns stand behind ours, as strings.
 
     ``luts`` numbers the lookup tables of the whole part (`luts.number_luts`); None where there are none.
+    Where the rows are but some of a part's, ``buckets`` and ``kept_columns`` are those of all its rows.
     UsageError where a kept column has the name of one of ours.
     """
     rows = list(samples)
-    kept = sorted({name for sample in rows for name in sample.kept})
+    kept = sorted({name for sample in rows for name in sample.kept} if kept_columns is None else kept_columns)
     clash = sorted(set(kept) & set(SAMPLES_SCHEMA.names))
     if clash:
         raise UsageError(
@@ -104,7 +111,7 @@ def samples_table(samples: Iterable[Sample], luts: Mapping[Lut, int] | None = No
         else:
             values = [getattr(sample, field.name) for sample in rows]
         if pa.types.is_dictionary(field.type):
-            names = sorted(set(values))
+            names = sorted(set(values) if buckets is None else buckets)
             at = {name: position for position, name in enumerate(names)}
             codes = pa.array([at[value] for value in values], pa.int32())
             columns[field.name] = pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))

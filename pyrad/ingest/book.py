@@ -1,0 +1,206 @@
+"""The book of an ingest: one row a file, one row a frame, in one SQLite file of the private folder.
+
+What the scan reports goes in as it comes, and every later step is a query that brings only the rows of
+interest into Python: a million files cost disk, not memory. The book holds identifiers, so it lies in the
+private folder, is readable by its owner alone, and is removed when the run ends. It is never taken up again:
+a run that follows a killed one begins its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pyrad.errors import PyradError
+from pyrad.ingest.reasons import REASONS
+from pyrad.records import Source
+
+_CACHE_KIB = 64 << 10
+_ROWS_A_FETCH = 1024
+
+_SCHEMA = """
+CREATE TABLE outcome(reason TEXT PRIMARY KEY, outcome TEXT NOT NULL) WITHOUT ROWID;
+
+-- One row a file, numbered in the order of the listings.
+CREATE TABLE file(
+    id INTEGER PRIMARY KEY,
+    archive INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    name TEXT NOT NULL,                -- what the ledger calls it
+    digest TEXT NOT NULL,              -- keyed, of its bytes; '' where nothing asked for it yet
+    identity TEXT,                     -- equal for files that claim to be one image; NULL without frames
+    uid INTEGER NOT NULL,              -- whether the identity is a SOP Instance UID's
+    reason TEXT,                       -- why it has no frames; NULL where it has
+    detail TEXT NOT NULL);
+
+CREATE TABLE scanned(file INTEGER PRIMARY KEY, sources BLOB NOT NULL);  -- until they are labelled
+
+-- One row a frame. Its reason is NULL where it is to be stored, and stays so where it was.
+CREATE TABLE frame(
+    id INTEGER PRIMARY KEY,
+    file INTEGER NOT NULL,
+    frame INTEGER NOT NULL,
+    key TEXT NOT NULL,                 -- '' for a frame that was not chosen
+    grp TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
+    alone INTEGER NOT NULL,            -- whether nothing is known that groups it with others
+    planes INTEGER, rows INTEGER, columns INTEGER, dtype TEXT,
+    dicom INTEGER NOT NULL,
+    position REAL, instance INTEGER,   -- its place in its series
+    masks INTEGER NOT NULL,            -- whether any belongs to it
+    luts INTEGER NOT NULL,             -- whether it has lookup tables
+    split TEXT,                        -- what its layout says
+    labels TEXT NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL);
+CREATE INDEX frame_of_file ON frame(file, reason);
+CREATE TABLE header(frame INTEGER PRIMARY KEY, source BLOB NOT NULL);  -- apart: few steps need it
+
+-- The store before this ingest (committed.py).
+CREATE TABLE committed(key TEXT PRIMARY KEY, at INTEGER NOT NULL, grp TEXT NOT NULL, labels TEXT NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE committed_group(grp TEXT PRIMARY KEY, split TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE before(source TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+    frames INTEGER NOT NULL, PRIMARY KEY(source, outcome, reason)) WITHOUT ROWID;
+CREATE TABLE known(key TEXT NOT NULL, source TEXT NOT NULL, digest TEXT NOT NULL, pixels TEXT NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY(key, source)) WITHOUT ROWID;
+CREATE TABLE stored_pixels(pixels TEXT NOT NULL, grp TEXT NOT NULL, PRIMARY KEY(pixels, grp)) WITHOUT ROWID;
+
+-- Files and committed images whose pixels are compared (settle.py).
+CREATE TABLE unproven(key TEXT PRIMARY KEY, pixels TEXT) WITHOUT ROWID;
+CREATE TABLE doubtful(identity TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE to_decode(digest TEXT PRIMARY KEY, file INTEGER NOT NULL, answer BLOB) WITHOUT ROWID;
+
+-- The plan (plan.py).
+CREATE TABLE rank(frame INTEGER PRIMARY KEY, slice INTEGER NOT NULL);
+CREATE TABLE bucket(id INTEGER PRIMARY KEY, planes INTEGER, rows INTEGER, columns INTEGER, dtype TEXT,
+    count INTEGER, masks INTEGER);
+CREATE TABLE slot(bucket INTEGER, row INTEGER, frame INTEGER, PRIMARY KEY(bucket, row)) WITHOUT ROWID;
+
+-- What the shards taught, and what follows from it (assemble.py, grouping.py).
+CREATE TABLE fact(frame INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, row INTEGER NOT NULL,
+    low REAL NOT NULL, high REAL NOT NULL, pixels TEXT NOT NULL, mask INTEGER NOT NULL);
+CREATE TABLE merged(frame INTEGER PRIMARY KEY, labels TEXT NOT NULL);
+CREATE TABLE group_split(grp TEXT PRIMARY KEY, split TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+Row = TypeVar("Row")
+
+_FIELDS = tuple(Source.__dataclass_fields__)
+_values = attrgetter(*_FIELDS)
+
+
+class Book:
+    """A new, empty book at ``path``, or a nameless one that is never seen (None); used as a context.
+
+    ``path`` is replaced where a killed run left one there, and removed at the end. A disk that fails
+    becomes a PyradError.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        name = ""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            name = f"{self._path.resolve().as_uri()}?nolock=1"  # the store's own lock keeps others away
+        self._db = sqlite3.connect(name, uri=bool(name), isolation_level=None)
+        # One transaction that is never undone: nothing of it is read after this process.
+        self._db.executescript(
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB};"
+            f"{_SCHEMA} BEGIN;"
+        )
+        outcomes = [(code, what) for code, (what, _) in REASONS.items()]
+        self.many("INSERT INTO outcome VALUES (?, ?)", outcomes)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            place = "a temporary file" if self._path is None else str(self._path.parent)
+            raise PyradError(
+                f"the book of the ingest in {place} cannot be kept: {error}; nothing was committed; make "
+                "room there, or name another folder by --private DIR"
+            ) from None
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Execute one statement; returns how many rows it changed."""
+        return self._db.execute(statement, values).rowcount
+
+    def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute one statement for each of ``rows``."""
+        self._db.executemany(statement, rows)
+
+    def each(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query, fetched as they are wanted; what is queried must not change meanwhile."""
+        cursor = self._db.execute(query, values)
+        while rows := cursor.fetchmany(_ROWS_A_FETCH):
+            yield from rows
+
+    def one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        """The first value of the first row of a query; None where there is no row."""
+        row = self._db.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+
+def pack_source(source: Source) -> bytes:
+    """A source as the book keeps it."""
+    return pickle.dumps(_values(source), protocol=5)
+
+
+def source_values(packed: bytes) -> tuple[Any, ...]:
+    """The values of a packed source in the order of its fields: cheaper than the source itself."""
+    values: tuple[Any, ...] = pickle.loads(packed)  # noqa: S301 - this process wrote it, in a file of its own
+    return values
+
+
+def unpack_source(packed: bytes) -> Source:
+    """The inverse of `pack_source`."""
+    return Source(**dict(zip(_FIELDS, source_values(packed), strict=True)))
+
+
+def pack_sources(sources: Sequence[Source]) -> bytes:
+    """The frames of one file as the book keeps them."""
+    return pickle.dumps([_values(source) for source in sources], protocol=5)
+
+
+def unpack_sources(packed: bytes) -> tuple[Source, ...]:
+    """The inverse of `pack_sources`."""
+    frames = pickle.loads(packed)  # noqa: S301 - likewise
+    return tuple(Source(**dict(zip(_FIELDS, values, strict=True))) for values in frames)
+
+
+def is_masked(source: Source) -> bool:
+    """Whether a mask belongs to a frame, in whatever form."""
+    return bool(source.masks or source.outlines or source.segments)
+
+
+def pack_labels(labels: Sequence[str]) -> str:
+    """Labels as the book keeps them: equal text for equal labels."""
+    return json.dumps(labels)
+
+
+def unpack_labels(text: str) -> tuple[str, ...]:
+    """The inverse of `pack_labels`."""
+    return tuple(json.loads(text))
+
+
+def batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Lists of ``size`` rows, the last one shorter."""
+    source = iter(rows)
+    while batch := list(islice(source, size)):
+        yield batch

@@ -1,0 +1,58 @@
+"""A plan -> its shards, written where no earlier run finished them; the book learns their facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyrad.ingest.assemble import note_facts
+from pyrad.ingest.book import Book
+from pyrad.ingest.cluster import ClusterWorkers
+from pyrad.ingest.plan import Bucket, Plan, planned
+from pyrad.ingest.pool import Workers
+from pyrad.ingest.write import Fact, ShardTask, write_shards
+from pyrad.progress import Stage
+from pyrad.store.layout import ArrayEntry
+from pyrad.store.shard import ShardSpec
+from pyrad.store.writer import StoreWriter
+
+
+def write_plan(
+    book: Book, plan: Plan, writer: StoreWriter, workers: Workers | ClusterWorkers, stage: Stage
+) -> dict[int, ArrayEntry]:
+    """Write the shards of ``plan``, which ``writer`` has begun; returns the array of each bucket."""
+    arrays: dict[int, ArrayEntry] = {}
+    under_way: dict[int, tuple[Bucket, ShardSpec]] = {}
+
+    def tasks() -> Iterator[ShardTask]:
+        for bucket, spec, masks in _shards(plan, writer, arrays):
+            done = writer.finished(spec)
+            if done is not None and (masks is None or writer.finished(masks) is not None):
+                note_facts(book, bucket, spec.first, [Fact.from_json(values) for values in done.facts])
+                stage.advance(spec.slots, "resumed")
+                continue
+            under_way[len(under_way)] = bucket, spec
+            yield ShardTask(images=spec, masks=masks, slots=planned(book, bucket, spec.first, spec.slots))
+
+    for number, facts in write_shards(workers, tasks(), stage):
+        bucket, spec = under_way[number]
+        note_facts(book, bucket, spec.first, facts)
+    return arrays
+
+
+def _shards(
+    plan: Plan, writer: StoreWriter, arrays: dict[int, ArrayEntry]
+) -> Iterator[tuple[Bucket, ShardSpec, ShardSpec | None]]:
+    """Every shard of every bucket, and that of its masks where the bucket has any."""
+    for bucket in plan.buckets:
+        entry = writer.images(
+            count=bucket.count,
+            rows=bucket.geometry.rows,
+            columns=bucket.geometry.columns,
+            planes=bucket.geometry.planes,
+            dtype=bucket.geometry.dtype,
+        )
+        arrays[bucket.id] = entry
+        specs = writer.shards(entry)
+        masks = writer.shards(writer.masks(entry)) if bucket.masked else [None] * len(specs)
+        for spec, mask_spec in zip(specs, masks, strict=True):
+            yield bucket, spec, mask_spec
