@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 from pyrad.ingest.assemble import note_facts
 from pyrad.ingest.book import Book
@@ -22,6 +23,7 @@ def write_plan(
     """Write the shards of ``plan``, which ``writer`` has begun; returns the array of each bucket."""
     arrays: dict[int, ArrayEntry] = {}
     under_way: dict[int, tuple[Bucket, ShardSpec]] = {}
+    numbers = count()
 
     def tasks() -> Iterator[ShardTask]:
         for bucket, spec, masks in _shards(plan, writer, arrays):
@@ -30,11 +32,11 @@ def write_plan(
                 note_facts(book, bucket, spec.first, [Fact.from_json(values) for values in done.facts])
                 stage.advance(spec.slots, "resumed")
                 continue
-            under_way[len(under_way)] = bucket, spec
+            under_way[next(numbers)] = bucket, spec
             yield ShardTask(images=spec, masks=masks, slots=planned(book, bucket, spec.first, spec.slots))
 
     for number, facts in write_shards(workers, tasks(), stage):
-        bucket, spec = under_way[number]
+        bucket, spec = under_way.pop(number)
         note_facts(book, bucket, spec.first, facts)
     return arrays
 
