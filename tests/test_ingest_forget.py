@@ -261,6 +261,13 @@ def test_the_secret_is_asked_for(store, monkeypatch):
         run(store, "P1\n")
 
 
+def test_a_store_on_object_storage_is_refused_with_the_way_to_do_it(tmp_path):
+    (tmp_path / "list").write_text("P1")
+    options = ForgetOptions(store=Path("s3://bucket/s.zarr"), patients=tmp_path / "list")
+    with pytest.raises(UsageError, match="all its versions"):
+        forget(options, Reporter())
+
+
 def test_a_damaged_store_is_not_copied(store):
     for path in store.rglob("c/*/*/*"):
         whole = bytearray(path.read_bytes())

@@ -9,18 +9,21 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import ingest
 from leaks import Search, digests, files_below, forms, pixels_of
 from planted import Tokens, dicom_archive, raster_archive
 from stores import build, key_of
 
 from pyrad import cli
 from pyrad.ingest import prepare
+from pyrad.progress import Reporter
 from pyrad.store import manifest, tables
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
@@ -140,6 +143,39 @@ def test_our_own_bug_tells_nothing(planted, monkeypatch, capfd):
     monkeypatch.setenv("PYRAD_TRACEBACK", "1")  # whoever asks for a traceback gets it: the search finds it
     with pytest.raises(KeyError, match=token):
         cli.main(["ingest", *planted.words("b.zarr", planted.dicom)])
+
+
+class Spy(Reporter):
+    """Reads every file of a folder while the cluster that writes there is alive."""
+
+    def __init__(self, folder):
+        super().__init__("log")
+        self.folder = folder
+        self.files = {}
+
+    def show(self, stage, *, last):
+        super().show(stage, last=last)
+        if last:
+            self.files |= {
+                str(path): path.read_bytes()
+                for path in self.folder.rglob("*")
+                if path.is_file() and not path.is_symlink()
+            }
+
+
+@pytest.mark.soak
+def test_nothing_is_in_rays_logs_and_spill_files(planted, monkeypatch, capfd):
+    # Ray's sockets need a short path.
+    with tempfile.TemporaryDirectory(dir="/tmp") as short, monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", short)
+        patch.setenv("PYRAD_SECRET", SECRET)
+        spy = Spy(Path(short))
+        options = {"private": planted.folder / "private", "workers": 2, "max_quarantine": "100%"}
+        ingest(planted.folder / "y.zarr", planted.dicom, ray="local", reporter=spy, **options)
+    captured = capfd.readouterr()
+    carriers = {"stdout": captured.out.encode(), "stderr": captured.err.encode()}
+    assert any("gcs_server" in name for name in spy.files)
+    clean(planted, carriers | spy.files | planted.left_behind("y.zarr"), at_least=50_000)
 
 
 # ---- what the search is worth

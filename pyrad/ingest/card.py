@@ -1,7 +1,7 @@
 """A store -> its data card: what it holds, how it was de-identified, what was left out; Markdown.
 
-Patients are counted, not only images, and where fewer than 5 share a value the card says "few": it is made to
-be published, and the one patient above ninety should not stand in it, nor follow from the total.
+Patients are counted, not only images. Where fewer than 5 share a label, a sex or an age the card says "few":
+it is made to be published; the one patient above ninety must not stand in it, nor follow from the total.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from pyrad.errors import PyradError
 from pyrad.ingest.deidentification import STATEMENT, copied_texts, methods
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
-from pyrad.store import layout, tables
 from pyrad.store.reader import Store, open_store
 
 SMALLEST = 5  # patients (groups) that share a value; fewer are not counted aloud
 _SHOWN = 200  # labels; more are counted
-# What a reader asks for, and the column that answers.
-_TALLIES = {
-    "Modality": "modality",
-    "Anatomy": "anatomy",
-    "Sex": "sex",
-    "Age": "age_band",
-    "View": "view",
-    "Laterality": "laterality",
-    "Maker of the device": "manufacturer",
-}
+# What a reader asks for, the column that answers, and whether it says something of a person.
+_TALLIES = (
+    ("Modality", "modality", False),
+    ("Anatomy", "anatomy", False),
+    ("Sex", "sex", True),
+    ("Age", "age_band", True),
+    ("View", "view", False),
+    ("Laterality", "laterality", False),
+    ("Maker of the device", "manufacturer", False),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,8 @@ def _held(store: Store) -> Iterator[str]:
             "group": samples["group"].take(pc.list_parent_indices(samples["labels"])),
         }
     )
-    rows = _tally(labels)
-    yield from ("", f'"few" hides fewer than {SMALLEST} groups that share a value.')
+    rows = _tally(labels, personal=True)
+    yield from ("", f'"few" hides fewer than {SMALLEST} groups of one label, sex or age.')
     yield from ("", "### Labels", "")
     if not rows:
         yield "None."
@@ -95,10 +94,10 @@ def _held(store: Store) -> Iterator[str]:
         yield from _table(("label", "images", "groups"), rows[:_SHOWN])
         if len(rows) > _SHOWN:
             yield f"... and {len(rows) - _SHOWN} more."
-    for title, column in _TALLIES.items():
+    for title, column, personal in _TALLIES:
         values = pa.table({"value": store.samples[column], "group": samples["group"]})
         yield from ("", f"### {title}", "")
-        yield from _table((title.lower(), "images", "groups"), _tally(values))
+        yield from _table((title.lower(), "images", "groups"), _tally(values, personal=personal))
     lossy = pc.sum(samples["lossy"]).as_py() or 0
     yield from ("", "### Pixels", "")
     sizes: dict[str, int] = {}
@@ -122,7 +121,7 @@ def _held(store: Store) -> Iterator[str]:
     )
     if len(warnings):
         yield from ("", "### Reservations", "", "Codes of docs/reasons.md.", "")
-        yield from _table(("warning", "images", "groups"), _tally(warnings))
+        yield from _table(("warning", "images", "groups"), _tally(warnings, personal=False))
 
 
 def _deidentified(store: Store) -> Iterator[str]:
@@ -149,10 +148,7 @@ def _left_out(store: Store) -> Iterator[str]:
     )
     found: dict[tuple[str, str], set[str]] = {}
     for part in store.manifest.parts:
-        path = f"{layout.PARTS}/{part.id}/{layout.LEDGER_FILE}"
-        with tables.open_parquet(str(store.path / path), path) as file:
-            ledger = tables.read_columns(file, ["source", "outcome", "reason"], path)
-        for row in ledger.to_pylist():
+        for row in store.ledger(part).to_pylist():
             if row["outcome"] != "stored":
                 found.setdefault((row["outcome"], row["reason"]), set()).add(row["source"])
     if found:
@@ -185,11 +181,11 @@ def _splits(samples: pa.Table) -> list[tuple[str, ...]]:
     return rows
 
 
-def _tally(values: pa.Table) -> list[tuple[str, str, str]]:
+def _tally(values: pa.Table, *, personal: bool) -> list[tuple[str, str, str]]:
     """(value, images, groups) of a table of columns value and group, the most frequent first."""
     whole = values.group_by("value").aggregate([("group", "count"), ("group", "count_distinct")])
     rows = sorted(whole.to_pylist(), key=lambda row: (-row["group_count"], row["value"] or ""))
-    hidden = _hidden([row["group_count_distinct"] for row in rows])
+    hidden = _hidden([row["group_count_distinct"] for row in rows]) if personal else set()
     return [
         (
             row["value"] or "(unknown)",

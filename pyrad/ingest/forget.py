@@ -34,7 +34,8 @@ from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.secret import resolve_secret
 from pyrad.ingest.trained import find_runs
 from pyrad.progress import Reporter
-from pyrad.store import durable, layout, rewrite, shard, tables
+from pyrad.store import durable, rewrite, shard
+from pyrad.store.bucket import url_of
 from pyrad.store.manifest import read_manifest
 from pyrad.store.reader import Store, open_store
 from pyrad.store.writer import StoreWriter
@@ -93,6 +94,12 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
     UsageError where a line names nobody (by number, never by its text); SecretError, StoreBusyError. Nothing
     is changed unless all lines are settled.
     """
+    if url_of(options.store) is not None:
+        raise UsageError(
+            f"{options.store} is on object storage, where old versions may outlive a deletion: forget "
+            f"in a copy "
+            "of the store in a folder, put that in its place, and delete the old one with all its versions"
+        )
     there = read_manifest(options.store)
     if there is None:
         raise UsageError(f"there is no store {options.store.name}")
@@ -202,9 +209,7 @@ def _ledgers(store: Store, sources: Collection[str]) -> dict[str, _Ledger]:
     said: set[str] = set()
     ledgers = {}
     for part in reversed(store.manifest.parts):
-        path = f"{layout.PARTS}/{part.id}/{layout.LEDGER_FILE}"
-        with tables.open_parquet(str(store.path / path), path) as file:
-            whole = tables.read_columns(file, None, path)
+        whole = store.ledger(part)
         is_gone = pc.is_in(whole["source"], forgotten)
         is_old = pc.is_in(whole["source"], pa.array(sorted(said), pa.string()))
         latest = whole.filter(pc.invert(pc.or_(is_gone, is_old)))

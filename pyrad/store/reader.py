@@ -18,18 +18,19 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pyrad import ops
 from pyrad.errors import IntegrityError, NotAStoreError
-from pyrad.store import remote
+from pyrad.store import remote, tables
 from pyrad.store.bucket import url_of
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.descriptors import ShardFiles, StoreFolder
 from pyrad.store.index import StoreIndex
-from pyrad.store.layout import ABSENT, INDEX_FILE, PARTS, ROOT_DOCUMENT, ArrayEntry, Profile
+from pyrad.store.layout import ABSENT, INDEX_FILE, LEDGER_FILE, PARTS, ROOT_DOCUMENT, ArrayEntry, Profile
 from pyrad.store.luts import Luts
-from pyrad.store.manifest import Manifest, parse_root, read_root
+from pyrad.store.manifest import Manifest, Part, parse_root, read_root
 from pyrad.store.samples import Samples
 
 MAX_OPEN = 256  # idle shards kept open; the usual limit of a process is 1,024 files
@@ -201,6 +202,13 @@ class Store:
         """Open descriptors for ``Located.shard``, int32 of the same shape, all valid until the block ends."""
         with self._shards.pinned(shards) as fds:
             yield fds
+
+    def ledger(self, part: Part) -> pa.Table:
+        """What one part's ingest settled, a row a source or frame. IntegrityError where it is damaged."""
+        path = f"{PARTS}/{part.id}/{LEDGER_FILE}"
+        size = next(file.bytes for file in part.files if file.path == path)
+        with open(self.folder.open(path, size), "rb") as stream, tables.open_parquet(stream, path) as file:
+            return tables.read_columns(file, None, path)
 
     def chunk_name(self, index: SupportsIndex, plane: int = 0) -> str:
         """What an error calls a sample's chunk: ``parts/000001/images/512x512_i16 chunk 17``."""
