@@ -214,11 +214,13 @@ def _check_nodes(ray: ModuleType, expected: Expected, working: Path) -> None:
         raise UsageError("the Ray cluster has no node with a CPU; start nodes: ray start --address=...")
     with nodes.probe(working) as probe:
         places = (probe, *expected.places[1:])  # in the stead of the working folder
-        look = ray.remote(nodes.differences).options(num_cpus=0, max_retries=_ATTEMPTS_AFTER_DEATH)
+        look = ray.remote(nodes.differences)
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         found = {
             node["NodeManagerAddress"]: look.options(
-                scheduling_strategy=affinity(node_id=node["NodeID"], soft=False)
+                num_cpus=0,
+                max_retries=_ATTEMPTS_AFTER_DEATH,
+                scheduling_strategy=affinity(node_id=node["NodeID"], soft=False),
             ).remote(Expected(versions=expected.versions, places=places))
             for node in alive
         }
