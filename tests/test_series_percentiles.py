@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from parts import DIGEST, SECRET
 
 from pyrad.errors import PyradError
-from pyrad.ingest.percentiles import Histogram, percentiles
+from pyrad.ingest.percentiles import Histogram
 from pyrad.ingest.series_percentiles import (
     Place,
     SeriesTask,
@@ -36,7 +36,6 @@ def test_a_histogram_of_many_is_that_of_all_together(pictures):
     together = np.concatenate([picture.ravel().astype(np.int64) for picture in pictures])
     expected = np.percentile(together, [1, 99])
     assert histogram.percentiles() == pytest.approx(tuple(expected), rel=1e-12)
-    assert percentiles(pictures[0]) == pytest.approx(tuple(np.percentile(pictures[0], [1, 99])), rel=1e-12)
 
 
 @pytest.fixture

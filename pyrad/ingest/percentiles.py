@@ -24,21 +24,16 @@ class Histogram:
         self._counts[: len(counts)] += counts
 
     def percentiles(self) -> tuple[float, float]:
-        """p1 and p99 of all that was counted, at least one value."""
-        return _of_counts(self._counts, _LEAST)
+        """p1 and p99 of all that was counted, at least one value.
 
-
-def _of_counts(counts: NDArray[Any], low: int) -> tuple[float, float]:
-    """The percentiles of values counted from ``low`` up, linear between order statistics at (n - 1) p.
-
-    As NumPy's default; source: Hyndman and Fan 1996, type 7.
-    """
-    below = np.cumsum(counts)  # values up to and including each
-    last = int(below[-1]) - 1
-    results = []
-    for p in _PERCENTILES:
-        position = last * p
-        rank = int(position)
-        first, second = np.searchsorted(below, [rank, min(rank + 1, last)], side="right")
-        results.append(low + float(first) + (position - rank) * float(second - first))
-    return results[0], results[1]
+        Linear between order statistics at (n - 1) p, as NumPy's default; source: Hyndman and Fan 1996, type 7.
+        """
+        below = np.cumsum(self._counts)  # values up to and including each
+        last = int(below[-1]) - 1
+        results = []
+        for p in _PERCENTILES:
+            position = last * p
+            rank = int(position)
+            first, second = np.searchsorted(below, [rank, min(rank + 1, last)], side="right")
+            results.append(_LEAST + float(first) + (position - rank) * float(second - first))
+        return results[0], results[1]
