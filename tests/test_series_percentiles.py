@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import dicoms
 import numpy as np
 import pytest
+from archives import ingest, samples_of, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,11 +17,10 @@ from pyrad.ingest.series_percentiles import (
     Place,
     SeriesTask,
     series_percentiles,
-    series_tasks,
     shares_percentiles,
 )
 from pyrad.records import Source
-from pyrad.store.shard import write_shard
+from pyrad.store.segments import write_shard
 from pyrad.store.writer import StoreWriter
 
 images = st.sampled_from(["uint8", "int8", "uint16", "int16"]).flatmap(
@@ -76,13 +77,6 @@ def test_an_empty_slot_is_an_error(stored):
         series_percentiles(SeriesTask(series=((dataclasses.replace(stored[0][0], slot=3),),)))
 
 
-def test_tasks_hold_whole_series(stored):
-    place = stored[0][0]
-    many = [("a", place)] * 3 + [("b", place)] * 600 + [("c", place)] * 2
-    assert [[len(its) for its in task.series] for task in series_tasks(many)] == [[3, 600], [2]]
-    assert [*series_tasks([])] == []
-
-
 def test_only_mr_shares():
     def source(**facts):
         base = {"archive": 0, "path": "a", "kind": "dicom", "rows": 1, "columns": 1, "dtype": "int16"}
@@ -91,3 +85,39 @@ def test_only_mr_shares():
     assert shares_percentiles(source())
     for facts in ({"modality": "CT"}, {"modality": None}, {"series": ""}, {"planes": 3}):
         assert not shares_percentiles(source(**facts))
+
+
+def mr(folder, name, image, number, **elements):
+    """An MR image of its own series unless told; percentiles are of int16."""
+    data = dicoms.dicom(image, modality="MR", SOPInstanceUID=f"1.2.{number}", **elements)
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.dcm").write_bytes(data)
+
+
+def test_an_ingest_gives_mr_the_percentiles_of_its_series(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    pictures = [rng.integers(0, 100 * (n + 1), (9, 8 + n % 2)).astype(np.int16) for n in range(7)]
+    series = [{"SeriesInstanceUID": "1.7"}] * 4 + [{"SeriesInstanceUID": "1.8"}] * 2
+    series += [{"SeriesInstanceUID": "1.7", "RescaleSlope": "2", "RescaleIntercept": "0"}]  # another scale
+    series[3] = {**series[3], "PixelPaddingValue": 0}
+    for number, (picture, elements) in enumerate(zip(pictures, series, strict=True)):
+        mr(tmp_path / "in", number, picture, number + 10, **elements)
+    ct = rng.integers(0, 900, (9, 8)).astype(np.int16)
+    (tmp_path / "in" / "ct.dcm").write_bytes(
+        dicoms.dicom(ct, SeriesInstanceUID="1.7", SOPInstanceUID="1.2.9")
+    )
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    monkeypatch.setattr("pyrad.store.layout.SHARD_IMAGES_LIMIT", 2)
+    ingest(tmp_path / "a.zarr", tmp_path / "in")
+
+    def ends(*images):
+        return tuple(np.percentile(np.concatenate([image.ravel() for image in images]), [1, 99]))
+
+    together = ends(*pictures[:3], pictures[3][pictures[3] != 0])
+    expected = [together] * 4 + [ends(*pictures[4:6])] * 2 + [ends(pictures[6]), ends(ct)]
+    rows = samples_of(tmp_path / "a.zarr")
+    for picture, its in zip([*pictures, ct], expected, strict=True):
+        (row,) = (row for row in rows if np.array_equal(row["image"], picture))
+        assert row["percentiles"] == pytest.approx(its, rel=1e-12)
+    ingest(tmp_path / "b.zarr", tmp_path / "in", workers=2)
+    assert tree(tmp_path / "a.zarr") == tree(tmp_path / "b.zarr")

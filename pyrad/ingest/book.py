@@ -57,6 +57,7 @@ CREATE TABLE frame(
     position REAL, instance INTEGER,   -- its place in its series
     masks INTEGER NOT NULL,            -- whether any belongs to it
     luts INTEGER NOT NULL,             -- whether it has lookup tables
+    relative INTEGER NOT NULL,         -- whether its values mean nothing but beside those of its series
     split TEXT,                        -- what its layout says
     labels TEXT NOT NULL,
     reason TEXT,
@@ -85,9 +86,10 @@ CREATE TABLE bucket(id INTEGER PRIMARY KEY, planes INTEGER, rows INTEGER, column
     count INTEGER, masks INTEGER);
 CREATE TABLE slot(bucket INTEGER, row INTEGER, frame INTEGER, PRIMARY KEY(bucket, row)) WITHOUT ROWID;
 
--- What the shards taught, and what follows from it (assemble.py, grouping.py).
+-- What the shards taught, and what follows from it (assemble.py, series_percentiles.py, grouping.py).
 CREATE TABLE fact(frame INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, row INTEGER NOT NULL,
     low REAL NOT NULL, high REAL NOT NULL, pixels TEXT NOT NULL, mask INTEGER NOT NULL);
+CREATE TABLE of_series(frame INTEGER PRIMARY KEY, low REAL NOT NULL, high REAL NOT NULL);
 CREATE TABLE merged(frame INTEGER PRIMARY KEY, labels TEXT NOT NULL);
 CREATE TABLE group_split(grp TEXT PRIMARY KEY, split TEXT NOT NULL) WITHOUT ROWID;
 """

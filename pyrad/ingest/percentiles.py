@@ -26,7 +26,8 @@ class Histogram:
     def percentiles(self) -> tuple[float, float]:
         """p1 and p99 of all that was counted, at least one value.
 
-        Linear between order statistics at (n - 1) p, as NumPy's default; source: Hyndman and Fan 1996, type 7.
+        Linear between order statistics at (n - 1) p, as NumPy's default. Source: Hyndman and Fan 1996,
+        type 7.
         """
         below = np.cumsum(self._counts)  # values up to and including each
         last = int(below[-1]) - 1

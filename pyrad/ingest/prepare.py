@@ -19,12 +19,13 @@ from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
+from pyrad.ingest.series_percentiles import shares_percentiles
 from pyrad.progress import Reporter
 from pyrad.records import Source
 
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?)"
-_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, None, "[]", "frame-not-chosen", "")
+_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]", "frame-not-chosen", "")
 _FILES_A_BATCH = 1024
 _LARGEST = (1 << 63) - 1  # integer of a book
 
@@ -213,6 +214,7 @@ def _frame_row(frame: Source, digest: str, names: Names) -> tuple[Any, ...]:
             instance,
             is_masked(frame),
             bool(frame.voi_lut or frame.modality_lut),
+            shares_percentiles(frame),
         ),
         *(frame.split, pack_labels(frame.labels)),
     )

@@ -35,6 +35,7 @@ from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.reasons import REASONS
 from pyrad.ingest.scan import Share
 from pyrad.ingest.secret import Secret, resolve_secret
+from pyrad.ingest.series_percentiles import share_percentiles
 from pyrad.ingest.settle import settle_files
 from pyrad.ingest.shards import write_plan
 from pyrad.ingest.summary import IngestSummary
@@ -206,11 +207,12 @@ class _Ingest:
         return ledger
 
     def _write(self, plan: Plan) -> Assembled:
-        """Write the shards, merge equal pixels, split: what is to be committed then stands in the book."""
+        """Write the shards and settle what follows from them: what is to be committed then is in the book."""
         self.writer.begin(plan.digest)
         with self.reporter.stage("write", plan.count, "images") as stage:
             arrays = write_plan(self.book, plan, self.writer, self.workers, stage)
         merge_equal(self.book)
+        share_percentiles(self.book, arrays, self.writer, self.workers, self.reporter)
         self._say(assign(self.book, self.options, self.names))
         return assemble(self.book, arrays)
 

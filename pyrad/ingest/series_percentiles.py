@@ -7,20 +7,38 @@ series, so what a worker holds is one histogram, however many images there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from numpy.typing import NDArray
 
 from pyrad.errors import PyradError
 from pyrad.ingest import pool
+from pyrad.ingest.book import Book, unpack_source
+from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.percentiles import Histogram
+from pyrad.ingest.pool import Workers
+from pyrad.progress import Reporter
 from pyrad.records import Source
+from pyrad.store.layout import ArrayEntry
 from pyrad.store.shard import FinishedShard, ShardSpec
+from pyrad.store.writer import StoreWriter
 
 _IMAGES_A_TASK = 512
+
+_COUNT = "SELECT count(*) FROM frame WHERE relative AND reason IS NULL"
+_RELATIVE = """
+SELECT series, frame.id, bucket, row, source FROM frame JOIN fact ON fact.frame = frame.id
+    JOIN header ON header.frame = frame.id WHERE relative AND reason IS NULL ORDER BY series, key
+"""
+_TAKE = """
+UPDATE fact SET (low, high) = (SELECT low, high FROM of_series WHERE of_series.frame = fact.frame)
+    WHERE frame IN (SELECT frame FROM of_series)
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,19 +62,56 @@ def shares_percentiles(source: Source) -> bool:
     return source.modality == "MR" and bool(source.series) and source.planes == 1
 
 
-def series_tasks(images: Iterable[tuple[str, Place]]) -> Iterator[SeriesTask]:
-    """Tasks of whole series from (series, image) in the order of their series.
+def share_percentiles(
+    book: Book,
+    arrays: Mapping[int, ArrayEntry],
+    writer: StoreWriter,
+    workers: Workers | ClusterWorkers,
+    reporter: Reporter,
+) -> None:
+    """Give every image whose values are relative the percentiles of its series in place of its own.
 
-    Whatever tells series apart may be their name; images whose rescales differ should have different ones.
+    ``arrays`` are those of all buckets, whose shards are finished. Images of one series that are rescaled
+    differently share only with their like.
     """
-    batch: list[tuple[Place, ...]] = []
-    for _, group in groupby(images, key=lambda image: image[0]):
-        batch.append(tuple(place for _, place in group))
+    total = book.one(_COUNT)
+    if not total:
+        return
+    specs = {bucket: writer.shards(entry) for bucket, entry in arrays.items()}
+    under_way: dict[int, list[list[int]]] = {}
+
+    def tasks() -> Iterator[SeriesTask]:
+        for number, batch in enumerate(_batches(book, specs)):
+            under_way[number] = [[frame for frame, _ in images] for images in batch]
+            yield SeriesTask(series=tuple(tuple(place for _, place in images) for images in batch))
+
+    with reporter.stage("series", total, "images") as stage:
+        for number, results in workers.run(series_percentiles, tasks(), stage):
+            found = zip(under_way.pop(number), results, strict=True)
+            book.many(
+                "INSERT INTO of_series VALUES (?, ?, ?)",
+                ((frame, *ends) for frames, ends in found for frame in frames),
+            )
+    book.run(_TAKE)
+
+
+def _batches(book: Book, specs: Mapping[int, Sequence[ShardSpec]]) -> Iterator[list[list[tuple[int, Place]]]]:
+    """Whole series of frames and their places, some at a time."""
+    batch: list[list[tuple[int, Place]]] = []
+    for _, rows in groupby(book.each(_RELATIVE), key=itemgetter(0)):
+        alike: dict[Any, list[tuple[int, Place]]] = defaultdict(list)
+        for _series, frame, bucket, row, packed in rows:
+            source = unpack_source(packed)
+            shards = specs[bucket]
+            spec = shards[row // shards[0].shard_n]
+            place = Place(spec=spec, slot=row - spec.first, padding=source.padding)
+            alike[source.slope, source.intercept, source.modality_lut].append((frame, place))
+        batch += alike.values()
         if sum(map(len, batch)) >= _IMAGES_A_TASK:
-            yield SeriesTask(series=tuple(batch))
+            yield batch
             batch = []
     if batch:
-        yield SeriesTask(series=tuple(batch))
+        yield batch
 
 
 def series_percentiles(task: SeriesTask) -> list[tuple[float, float]]:
