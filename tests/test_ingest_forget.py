@@ -123,6 +123,7 @@ def test_no_byte_of_the_patient_is_left(store):
                 with opened.pinned(located.shard) as fds:
                     chunks.append(os.pread(int(fds[0]), int(located.size[0]), int(located.offset[0])))
                 names |= {key, opened.samples["group"][index].as_py(), opened.samples["study"][index].as_py()}
+    names |= {f"P2/{number}.dcm" for number in range(3)}
     run(store, "P2\n")
     texts = json.dumps(list(samples_of(store)), default=str) + json.dumps(ledger_of(store))
     assert len(chunks) == 3
@@ -146,9 +147,29 @@ def test_the_patient_does_not_come_back_and_others_do(store, tmp_path):
     assert summary.skipped == {"forgotten": 1}
     assert summary.images == 3
     assert "P2" not in patient_of(store).values()
+    private = PrivateFolder(tmp_path / "private", "")
+    assert not [trace.path for trace in private.traces(str(store)) if trace.path == "new.dcm"]
     assert verify(store)["groups"] == 4
     with open_store(store) as opened:
         assert len(opened.manifest.forgotten) == 1
+
+
+def test_traces_of_images_that_were_never_stored_go_too(tmp_path):
+    store, uid = tmp_path / "s.zarr", "1.5.5"
+    archive(tmp_path / "a", ["P1", "P2"])
+    for number in range(2):  # one UID, two images: both are quarantined
+        dicom(tmp_path / f"a/twice/{number}.dcm", pixels(number, dtype="int16"), uid=uid, patient="P1")
+    ingest(store, tmp_path / "a", max_quarantine="50%")
+    private = PrivateFolder(tmp_path / "private", "")
+    assert len([trace for trace in private.traces(str(store)) if trace.reason == "uid-conflict"]) == 2
+    (tmp_path / "private/book-left-by-nobody.sqlite").write_bytes(b"")
+    left = tmp_path / f"private/{private._book_name(store)}"
+    left.write_bytes(b"of a killed ingest")
+    run(store, "P1\n")
+    assert {trace.path.split("/")[0] for trace in private.traces(str(store))} == {"P2"}
+    assert {row[1] for row in ledger_of(store)} == {"stored"}
+    assert open_store(store).manifest.counts["quarantined"] == 0
+    assert not left.exists()
 
 
 def test_a_group_is_named_by_its_key_where_nobody_knows_the_patients_id(tmp_path):

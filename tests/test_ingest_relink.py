@@ -46,6 +46,13 @@ def test_keys_and_names_lead_back_to_files(stored, capsys):
     assert [row["reason"] for row in answer["found"] if row["path"] == "c/broken.png"] == ["empty-file"]
 
 
+def test_a_group_leads_to_all_its_files(stored, capsys):
+    row = next(row for row in samples_of(stored) if row["frame"] == 2)
+    assert relink(stored, row["group"], "--json") == 0
+    found = json.loads(capsys.readouterr().out)["found"]
+    assert [(row["path"], row["frame"]) for row in found] == [("c/volume.npy", n) for n in range(3)]
+
+
 def test_keys_come_from_a_file_or_standard_input_too(stored, tmp_path, capsys, monkeypatch):
     keys = [row["key"] for row in samples_of(stored)]
     (tmp_path / "keys").write_text(f"{keys[0].upper()} \r\n\n{keys[1]}\n{keys[0]}\n")

@@ -15,11 +15,12 @@ _ENDED = (
     "ELSE frame.reason END"
 )
 _TRACES = f"""
-SELECT file.name, frame.key, frame.frame, archive, path, digest, coalesce(pixels, ''), {_ENDED}, frame.detail
+SELECT file.name, frame.key, frame.frame, archive, path, digest, coalesce(pixels, ''), {_ENDED}, frame.detail,
+    frame.grp
     FROM frame JOIN file ON file.id = frame.file LEFT JOIN fact ON fact.frame = frame.id
     WHERE frame.key <> '' AND (coalesce(frame.reason, 'forgotten') <> 'forgotten' OR fact.frame IS NOT NULL)
 UNION ALL
-SELECT name, '', 0, archive, path, digest, '', reason, detail FROM file WHERE reason IS NOT NULL
+SELECT name, '', 0, archive, path, digest, '', reason, detail, '' FROM file WHERE reason IS NOT NULL
 ORDER BY 1, 2
 """  # noqa: S608 - of constants
 
@@ -29,7 +30,7 @@ def traces(book: Book, store: Path, archives: Sequence[Path]) -> Iterator[Trace]
 
     The way back to what a store has forgotten is gone, and stays gone.
     """
-    for name, key, frame, archive, path, digest, pixels, reason, detail in book.each(_TRACES):
+    for name, key, frame, archive, path, digest, pixels, reason, detail, group in book.each(_TRACES):
         yield Trace(
             store=str(store),
             source=name,
@@ -41,4 +42,5 @@ def traces(book: Book, store: Path, archives: Sequence[Path]) -> Iterator[Trace]
             pixels=pixels,
             reason=reason,
             detail=detail,
+            group=group,
         )

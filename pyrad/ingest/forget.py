@@ -5,8 +5,9 @@
    replacement of the root commits them. Readers that hold the old root find their files gone, never others.
 2. The old parts are deleted, and whatever an interrupted ingest had left in the working folder.
 3. The rows of the crosswalk go.
-A command that was stopped is run again with the same list: before the commit it begins anew, after it it does
-what is left. Until then ``forget.pending`` in the private folder holds the keys whose rows must go.
+A command that was stopped is run again with the same list: before the commit it begins anew, after it it
+does what is left. Until then ``forget.pending`` in the private folder holds the keys and groups whose rows
+must go.
 
 What the store remembers is, for each line of the list, HMAC-SHA256 of the group's name under the secret
 (`Names.mark`): an ingest that has the secret knows the patient again and skips the files as ``forgotten``.
@@ -128,12 +129,13 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
                 mark(secret, key) for key in _chosen(store, "key", _is_among(groups, patients.by_key))
             }
             forgotten = sorted(marks.union(store.manifest.forgotten))
-            keys = _note_pending(private, str(writer.path), _chosen(store, "key", gone))
+            names = _note_pending(private, [*patients.groups, *_chosen(store, "key", gone)])
             writer.discard()  # what an interrupted ingest left may hold them
+            private.drop_book(writer.path)  # likewise
             if gone.any() or forgotten != list(store.manifest.forgotten):
-                sources = {trace.source for trace in private.find(keys)}
+                sources = {trace.source for trace in private.find(names)}
                 _commit_without(writer, store, gone, sources, forgotten, reporter)
-            private.remove(keys)
+            private.remove(names)
             (private.path / PENDING_FILE).unlink(missing_ok=True)
             outcome |= {
                 "images": int(gone.sum()),
@@ -229,14 +231,12 @@ def _outcomes(ledgers: Sequence[pa.Table]) -> dict[str, int]:
     return {outcome: worst.count(outcome) for outcome in ("stored", "skipped", "quarantined")}
 
 
-def _note_pending(private: PrivateFolder, store: str, keys: Sequence[str]) -> list[str]:
+def _note_pending(private: PrivateFolder, names: Sequence[str]) -> list[str]:
     """Note on the disk whose traces must go, with what a run that was stopped had noted; returns all."""
     pending = private.path / PENDING_FILE
-    earlier: Mapping[str, Any] = json.loads(pending.read_bytes()) if pending.is_file() else {}
-    every = sorted({*keys, *earlier.get("keys", ())})
+    every = sorted({*names, *(json.loads(pending.read_bytes()) if pending.is_file() else ())})
     if every:
-        data = json.dumps({"store": store, "keys": every}).encode()
-        durable.write_file(pending, data, private.path)
+        durable.write_file(pending, json.dumps(every).encode(), private.path)
     return every
 
 

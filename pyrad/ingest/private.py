@@ -31,21 +31,23 @@ CREATE TABLE IF NOT EXISTS place(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQ
 CREATE TABLE IF NOT EXISTS trace(
     store INTEGER NOT NULL REFERENCES place, source TEXT NOT NULL, key TEXT NOT NULL, frame INTEGER NOT NULL,
     archive INTEGER NOT NULL REFERENCES place, path TEXT NOT NULL, digest TEXT NOT NULL, pixels TEXT NOT NULL,
-    reason TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY(store, source, key)) WITHOUT ROWID;
+    reason TEXT NOT NULL, detail TEXT NOT NULL, grp TEXT NOT NULL, PRIMARY KEY(store, source, key))
+    WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS trace_of_key ON trace(key);
 CREATE INDEX IF NOT EXISTS trace_of_source ON trace(source);
+CREATE INDEX IF NOT EXISTS trace_of_group ON trace(grp);
 """
 _SELECT = """
-SELECT s.path, source, key, frame, a.path, trace.path, digest, pixels, reason, detail
+SELECT s.path, source, key, frame, a.path, trace.path, digest, pixels, reason, detail, grp
     FROM trace JOIN place s ON s.id = trace.store JOIN place a ON a.id = trace.archive
 """
 # A frame that is stored already was not decoded again: what is known of its pixels stays.
 _RECORD = """
-INSERT INTO trace VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(store, source, key) DO UPDATE SET
+INSERT INTO trace VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(store, source, key) DO UPDATE SET
     pixels = CASE WHEN excluded.pixels = '' AND excluded.digest = digest THEN pixels
         ELSE excluded.pixels END,
     frame = excluded.frame, archive = excluded.archive, path = excluded.path, digest = excluded.digest,
-    reason = excluded.reason, detail = excluded.detail
+    reason = excluded.reason, detail = excluded.detail, grp = excluded.grp
 """
 
 
@@ -63,6 +65,7 @@ class Trace:
     pixels: str = ""  # "" where it was never decoded
     reason: str  # "stored", or a code of the ledger
     detail: str = ""
+    group: str = ""  # of the frame in the store; "" for a file without frames
 
 
 class PrivateFolder:
@@ -86,26 +89,31 @@ class PrivateFolder:
     def book(self, store: Path) -> Iterator[Book]:
         """The book of an ingest into ``store``, while it runs; a folder made for it alone goes with it."""
         self._make()
-        name = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
         try:
-            with Book(self.path / f"book-{name}.sqlite") as book:
+            with Book(self.path / self._book_name(store)) as book:
                 yield book
         finally:
             if self._is_new and not any(self.path.iterdir()):
                 self.path.rmdir()
+
+    def drop_book(self, store: Path) -> None:
+        """Remove what an ingest into ``store`` that was killed left here: it holds identifiers."""
+        (self.path / self._book_name(store)).unlink(missing_ok=True)
 
     def traces(self, store: str) -> Iterator[Trace]:
         """What earlier ingests into one store left here, by source; nothing where there is no crosswalk."""
         return self._select("WHERE s.path = ? ORDER BY store, source, key", [store])
 
     def find(self, names: Iterable[str]) -> Iterator[Trace]:
-        """The traces of keys of stores, and of sources as a ledger or a message names them."""
+        """The traces of keys and groups of stores, and of sources as a ledger or a message names them."""
         wanted = list(names)
         for at in range(0, len(wanted), _NAMES_A_QUERY):
             some = wanted[at : at + _NAMES_A_QUERY]
             marks = ",".join("?" * len(some))
             yield from self._select(
-                f"WHERE key IN ({marks}) OR source IN ({marks}) ORDER BY store, source, key", [*some, *some]
+                f"WHERE key IN ({marks}) OR source IN ({marks}) OR grp IN ({marks}) "
+                "ORDER BY store, source, key",
+                [*some, *some, *some],
             )
 
     def record(self, traces: Iterable[Trace]) -> None:
@@ -131,23 +139,28 @@ class PrivateFolder:
                         place(_text(t.archive)),
                         _text(t.path),
                     ),
-                    *(t.digest, t.pixels, t.reason, t.detail),
+                    *(t.digest, t.pixels, t.reason, t.detail, t.group),
                 )
                 for t in traces
             )
             db.executemany(_RECORD, rows)
             db.execute("COMMIT")
 
-    def remove(self, keys: Iterable[str]) -> int:
-        """Forget the traces of keys, in every store; returns how many there were. Their bytes go, too."""
+    def remove(self, names: Iterable[str]) -> int:
+        """Forget the traces of keys and groups, in every store; returns how many. Their bytes go, too."""
         if not self.crosswalk.exists():
             return 0
         with self._connected() as db:
             db.execute("PRAGMA secure_delete=ON")
             db.execute("BEGIN IMMEDIATE")
-            removed = db.executemany("DELETE FROM trace WHERE key = ?", ((key,) for key in keys)).rowcount
+            both = ((name, name) for name in names)
+            removed = db.executemany("DELETE FROM trace WHERE key = ? OR grp = ?", both).rowcount
             db.execute("COMMIT")
         return removed
+
+    @staticmethod
+    def _book_name(store: Path) -> str:
+        return f"book-{hashlib.sha256(os.fsencode(store)).hexdigest()[:16]}.sqlite"
 
     def _select(self, condition: str, values: list[str]) -> Iterator[Trace]:
         if not self.crosswalk.exists():

@@ -1,4 +1,4 @@
-"""Keys of a store, or names of its ledger -> the files that they stand for, for those who may know.
+"""Keys and groups of a store, or names of its ledger -> their files, for those who may know.
 
 The answer comes from the crosswalk of the private folder and identifies patients. It is given only to one who
 has the stores' secret, and every question is noted in the audit log before it is answered.
@@ -30,8 +30,8 @@ class RelinkOptions:
     keys: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "keys of samples, or names of sources as ledger and messages give them: 32 hexadecimal "
-            "characters",
+            "help": "keys or groups of samples, or names of sources as ledger and messages give them: 32 "
+            "hexadecimal characters",
             "positional": True,
             "metavar": "KEY",
         },
@@ -79,8 +79,8 @@ def relink(options: RelinkOptions, reporter: Reporter) -> Relinked:
     if not folder.path.is_dir():
         raise UsageError(f"there is no private folder {folder.path}: name that of the ingests by --private")
     traces = sorted(folder.find(names), key=lambda t: (t.store, t.archive, t.path, t.frame, t.key))
-    known = {name for trace in traces for name in (trace.key, trace.source)}
-    found = tuple((name, trace) for name in names for trace in traces if name in (trace.key, trace.source))
+    found = tuple((name, trace) for name in names for trace in traces if name in _names_of(trace))
+    known = {name for name, _ in found}
     result = Relinked(found=found, unknown=tuple(name for name in names if name not in known))
     # Noted before it is told. Names that are not there are not: they may be anything.
     AuditLog(folder.path, secret).note(
@@ -91,6 +91,10 @@ def relink(options: RelinkOptions, reporter: Reporter) -> Relinked:
         _as_text(result),
     )
     return result
+
+
+def _names_of(trace: Trace) -> tuple[str, str, str]:
+    return trace.key, trace.source, trace.group
 
 
 def _names(options: RelinkOptions) -> Iterator[str]:
