@@ -15,6 +15,7 @@ from pyrad.ingest.anatomy import packaged, parse_anatomy, read_anatomy
 from pyrad.ingest.files import scan
 from pyrad.ingest.layouts.radimagenet import ANATOMIES
 from pyrad.ingest.options import IngestOptions
+from pyrad.store.reader import open_store
 
 
 def source(**elements):
@@ -131,3 +132,5 @@ def test_an_ingest_uses_it(tmp_path, monkeypatch):
     dicom(tmp_path / "a/1.dcm", pixels(1), uid="1.2.3", BodyPartExamined="MITTELFUSS")
     ingest(tmp_path / "x.zarr", tmp_path / "a", anatomy_table=file)
     assert samples_of(tmp_path / "x.zarr")[0]["anatomy"] == "forefoot"
+    with open_store(tmp_path / "x.zarr") as store:
+        assert store.manifest.options["anatomy_table"] == "own"

@@ -131,6 +131,8 @@ def recorded_options(options: IngestOptions) -> dict[str, Any]:
     if options.rules:
         values["burned_in"] = "rules"
         values["burned_in_rules"] = [rule.recorded() for rule in options.rules]
+    if options.anatomy_table is not None:
+        values["anatomy_table"] = "own"  # its words show in the samples; its patterns stay the user's
     values["select"] = [condition.recorded() for condition in parse_conditions(options.select)]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
