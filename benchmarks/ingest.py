@@ -1,53 +1,83 @@
-"""Archive -> store: files and MB of sources a second, by pyrad with one and two workers and by a plain loop.
+"""Archive -> store: files and MB a second, by pyrad and by pydicom + zarr-python, on 1, 2 and 4 processes.
 
-The plain loop is what one writes first: read with pydicom or Pillow, write a sharded zstd array with
-zarr-python, one slab a shard. It splits, checks and remembers nothing; pyrad reads every file twice (its
-scan settles duplicates and splits before a pixel is written), starts its processes anew and flushes all it
-writes to the disk, and all of that is in its figures.
+The peer is what one writes first: pydicom reads, zarr-python writes a sharded array of zstd; of several
+processes each writes an array of its own from its share of the files, which needs no coordination at all. It
+splits, checks and remembers nothing; pyrad scans every file before it writes one, settles duplicates, splits,
+digests and flushes what it writes to the disk, and all of that is in its figures. For compressed syntaxes there
+is also the plugin alone: frames in memory go through the decoder that pyrad uses, on one process.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import corpora
+import jpeg_ls
 import numpy as np
 import pydicom
 import timing
 import zarr
 from numpy.typing import NDArray
+from openjpeg.utils import decode as decode_jpeg_2000
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+from rle.utils import decode_frame as decode_rle
 
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.run import run
 
 ZIPS = {"knee_oa.zip": ("label=kl_grade", "group=patient_id"), "medical_mnist.zip": ()}
-WORKERS = (1, 2)
+PROCESSES = (1, 2, 4)
 SHARD_BYTES = 256 << 20
+SYNTAXES = {
+    "uncompressed": ExplicitVRLittleEndian,
+    "RLE": RLELossless,
+    "JPEG-LS": JPEGLSLossless,
+    "JPEG 2000": JPEG2000Lossless,
+}
+PLUGINS: dict[str, Callable[[bytes, int], object]] = {
+    "RLE": lambda frame, size: decode_rle(frame, size * size, 16, "<"),
+    "JPEG-LS": lambda frame, _size: jpeg_ls.decode_buffer(frame),
+    "JPEG 2000": lambda frame, _size: decode_jpeg_2000(frame),
+}
 
 
 def main() -> None:
     """Measure every corpus at hand, print the table, save it."""
-    options = timing.arguments(__doc__.splitlines()[0], repetitions=3).parse_args()
+    parser = timing.arguments(__doc__.splitlines()[0], repetitions=3)
+    parser.add_argument("--files", type=int, default=2000, help="of each CT corpus (default: %(default)s)")
+    options = parser.parse_args()
     os.environ["PYRAD_SECRET"] = "of the benchmark"  # noqa: S105 - its stores are thrown away
+    if options.smoke:
+        options.files = 8
+    size = 64 if options.smoke else 512
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        archive = work / "ct"
-        size, count = (64, 8) if options.smoke else (512, 400)
-        write_archive(archive, size=size, count=count)
-        rows += measure(f"{count} CT {size}x{size}", archive, (), work, options)
+        for name, syntax in SYNTAXES.items():
+            archive = work / "ct"
+            write_archive(archive, size=size, count=options.files, syntax=syntax)
+            title = f"{options.files} CT {size}x{size}, {name}"
+            rows += measure(title, archive, (), work, options, plugin=PLUGINS.get(name), size=size)
+            shutil.rmtree(archive)
         if not options.smoke:
             for name, columns in ZIPS.items():
                 if (corpora.folder() / name).is_file():
@@ -57,14 +87,24 @@ def main() -> None:
 
 
 def measure(
-    name: str, archive: Path, columns: tuple[str, ...], work: Path, options: argparse.Namespace
+    name: str,
+    archive: Path,
+    columns: tuple[str, ...],
+    work: Path,
+    options: argparse.Namespace,
+    *,
+    plugin: Callable[[bytes, int], object] | None = None,
+    size: int = 0,
 ) -> list[dict[str, Any]]:
     """Return one row a case: files/s and MB/s of sources."""
     sizes = [len(data) for data in sources(archive)]
     store = work / "store.zarr"
-    cases: dict[str, Callable[[], object]] = {"plain loop": partial(plain_loop, archive, store)}
-    for workers in WORKERS:
-        cases[f"pyrad, {workers} workers"] = partial(ingest, archive, store, columns, workers)
+    cases: dict[str, Callable[[], object]] = {}
+    if plugin is not None:
+        cases["plugin alone"] = partial(decode_only, list(frames(archive)), plugin, size)
+    for processes in PROCESSES:
+        cases[f"pydicom + zarr, {processes}"] = partial(peer, archive, store, processes)
+        cases[f"pyrad, {processes}"] = partial(ingest, archive, store, columns, processes)
     seconds = timing.interleaved(cases, repetitions=1 if options.smoke else options.repetitions)
     return [
         {
@@ -90,37 +130,71 @@ def ingest(archive: Path, store: Path, columns: tuple[str, ...], workers: int) -
     shutil.rmtree(store.parent / "private")
 
 
-def plain_loop(archive: Path, store: Path) -> None:
-    """Write an array by the loop that one writes first, and remove it."""
-    images = [image_values(data) for data in sources(archive)]
-    shape, dtype = images[0].shape, images[0].dtype
-    shard_n = max(SHARD_BYTES // images[0].nbytes, 1)
-    shard_n = min(shard_n, len(images))
-    padded = -(-len(images) // shard_n) * shard_n
-    array = zarr.create_array(
-        store,
-        shape=(padded, *shape),
-        dtype=dtype,
-        chunks=(1, *shape),
-        shards=(shard_n, *shape),
-        compressors=zarr.codecs.ZstdCodec(level=3),
-    )
-    for first in range(0, len(images), shard_n):
-        slab = np.stack(images[first : first + shard_n])
-        array[first : first + len(slab)] = slab
+def peer(archive: Path, store: Path, processes: int) -> None:
+    """Write one array a process by pydicom and zarr-python, and remove them."""
+    names = source_names(archive)
+    shares = [names[at::processes] for at in range(processes)]
+    jobs = [(archive, share, store / str(at)) for at, share in enumerate(shares) if share]
+    if processes == 1:
+        write_array(*jobs[0])
+    else:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:  # the quickest start there is
+            pool.starmap(write_array, jobs)
     shutil.rmtree(store)
 
 
-def sources(archive: Path) -> Iterator[bytes]:
-    """The bytes of every image of a folder or a zip."""
+def write_array(archive: Path, names: Sequence[str], path: Path) -> None:
+    """Write files of one shape as a sharded array, one slab a shard."""
+    images = (image_values(data) for data in sources(archive, names))
+    first = next(images)
+    shard_n = min(max(SHARD_BYTES // first.nbytes, 1), len(names))
+    array = zarr.create_array(
+        path,
+        shape=(-(-len(names) // shard_n) * shard_n, *first.shape),
+        dtype=first.dtype,
+        chunks=(1, *first.shape),
+        shards=(shard_n, *first.shape),
+        compressors=zarr.codecs.ZstdCodec(level=3),
+    )
+    slab = [first]
+    at = 0
+    for image in images:
+        if len(slab) == shard_n:
+            array[at : at + shard_n] = np.stack(slab)
+            at, slab = at + shard_n, []
+        slab.append(image)
+    array[at : at + len(slab)] = np.stack(slab)
+
+
+def decode_only(encoded: list[bytes], plugin: Callable[[bytes, int], object], size: int) -> None:
+    """Decode every frame and keep none."""
+    for frame in encoded:
+        plugin(frame, size)
+
+
+def frames(archive: Path) -> Iterator[bytes]:
+    """The compressed frame of every file."""
+    for data in sources(archive):
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        yield next(iter(generate_frames(dataset.PixelData, number_of_frames=1)))
+
+
+def source_names(archive: Path) -> list[str]:
+    """Every image of a folder or a zip."""
     if archive.is_dir():
-        for path in sorted(archive.rglob("*.dcm")):
-            yield path.read_bytes()
+        return sorted(path.name for path in archive.rglob("*.dcm"))
+    with zipfile.ZipFile(archive) as file:
+        return sorted(name for name in file.namelist() if name.endswith((".png", ".jpeg")))
+
+
+def sources(archive: Path, names: Sequence[str] | None = None) -> Iterator[bytes]:
+    """The bytes of images of a folder or a zip, of all by default."""
+    names = source_names(archive) if names is None else names
+    if archive.is_dir():
+        yield from ((archive / name).read_bytes() for name in names)
         return
     with zipfile.ZipFile(archive) as file:
-        for name in sorted(file.namelist()):
-            if name.endswith((".png", ".jpeg")):
-                yield file.read(name)
+        yield from map(file.read, names)
 
 
 def image_values(data: bytes) -> NDArray[Any]:
@@ -131,8 +205,8 @@ def image_values(data: bytes) -> NDArray[Any]:
         return np.asarray(picture.convert("L"))
 
 
-def write_archive(folder: Path, *, size: int, count: int) -> None:
-    """Write uncompressed CT files of 12 bits: smooth tissue in air, with noise, ten slices a patient."""
+def write_archive(folder: Path, *, size: int, count: int, syntax: str = ExplicitVRLittleEndian) -> None:
+    """Write CT files of 12 bits: smooth tissue in air, with noise, ten slices a patient."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
@@ -155,6 +229,8 @@ def write_archive(folder: Path, *, size: int, count: int) -> None:
         file.RescaleSlope, file.RescaleIntercept, file.RescaleType = "1", "-1024", "HU"
         file.WindowCenter, file.WindowWidth = "40", "400"
         file.PixelData = image.tobytes()
+        if syntax != ExplicitVRLittleEndian:
+            file.compress(syntax, generate_instance_uid=False)
         file.save_as(folder / f"{number:05d}.dcm", enforce_file_format=True)
 
 

@@ -2,48 +2,70 @@
 #include "statistics.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 namespace pyrad {
 namespace {
 
-// How often each value occurs. Neighbours are counted in tables of their own: a run of equal pixels would wait for
-// its own counter otherwise. Signed values are moved up to begin at 0, which is one flipped bit.
+// How often each value from `first` on occurs; a value is its key, the pixel with `flip` undone.
+struct Counts {
+    int64_t first;
+    std::vector<uint32_t>& of;
+};
+
+// Neighbours are counted in tables of their own: a run of equal pixels would wait for its own counter otherwise.
+// The tables span the values that occur: those of twelve bits lie in the first cache.
 template <class Pixel>
-std::vector<uint32_t>& count_values(const Pixel* pixels, uint64_t count, bool is_signed) {
-    constexpr size_t values = size_t{1} << (8 * sizeof(Pixel));
+Counts count_keys(const Pixel* pixels, uint64_t count, Pixel flip) {
     constexpr size_t ways = 2;
-    const size_t flip = is_signed ? values / 2 : 0;
-    thread_local std::vector<uint32_t> tables;  // kept: half a megabyte of fresh pages costs as much as the counting
+    Pixel least = static_cast<Pixel>(~Pixel{0}), most = 0;
+    for (uint64_t i = 0; i < count; ++i) {
+        const auto key = static_cast<Pixel>(pixels[i] ^ flip);
+        least = std::min(least, key);
+        most = std::max(most, key);
+    }
+    thread_local std::vector<uint32_t> tables;  // kept: fresh pages for every image cost as much as the counting
+    const size_t values = count == 0 ? 1 : size_t{most} - least + 1;
     tables.assign(ways * values, 0);
     uint32_t* even = tables.data();
     uint32_t* odd = even + values;
+    const auto at = [&](uint64_t i) { return static_cast<Pixel>(pixels[i] ^ flip) - least; };
     uint64_t i = 0;
     for (; i + ways <= count; i += ways) {
-        ++even[pixels[i] ^ flip];
-        ++odd[pixels[i + 1] ^ flip];
+        ++even[at(i)];
+        ++odd[at(i + 1)];
     }
-    if (i < count) ++even[pixels[i] ^ flip];
+    if (i < count) ++even[at(i)];
     std::transform(even, odd, odd, even, std::plus<>());
     tables.resize(values);
-    return tables;
+    return {static_cast<int64_t>(least), tables};
+}
+
+Counts count_values(const void* pixels, uint64_t count, Dtype dtype) {
+    const bool sign = is_signed(dtype);  // signed values are moved up to begin at 0, which is one flipped bit
+    if (bytes_per_pixel(dtype) == 1) {
+        const uint8_t flip = sign ? 0x80 : 0;
+        auto counts = count_keys(static_cast<const uint8_t*>(pixels), count, flip);
+        return {counts.first - flip, counts.of};
+    }
+    const uint16_t flip = sign ? 0x8000 : 0;
+    auto counts = count_keys(static_cast<const uint16_t*>(pixels), count, flip);
+    return {counts.first - flip, counts.of};
 }
 
 }  // namespace
 
 std::vector<double> percentiles(const void* pixels, uint64_t count, Dtype dtype, const std::vector<double>& fractions,
                                 Range left_out) {
-    auto& counts = bytes_per_pixel(dtype) == 1
-                       ? count_values(static_cast<const uint8_t*>(pixels), count, is_signed(dtype))
-                       : count_values(static_cast<const uint16_t*>(pixels), count, is_signed(dtype));
+    const auto [lowest, counts] = count_values(pixels, count, dtype);
     const auto values = static_cast<int64_t>(counts.size());
-    const int64_t lowest = is_signed(dtype) ? -values / 2 : 0;
     const int64_t from = std::max<int64_t>(left_out.low - lowest, 0);
     for (int64_t at = from; at < values && at <= left_out.high - lowest; ++at) counts[at] = 0;
 
     const uint64_t total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
     if (total == 0) return {};
-    const auto value_at = [&](uint64_t rank) {
+    const auto value_at = [&counts = counts](uint64_t rank) {
         uint64_t below = 0;
         int64_t at = 0;
         while ((below += counts[at]) <= rank) ++at;

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from typing import Any, Literal
 
@@ -100,16 +101,16 @@ def looks_like_dataset(data: bytes) -> bool:
 def quiet() -> Iterator[None]:
     """Silence pydicom and the decoders: what they warn of and log may quote values of the header."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
-    levels = [logger.level for logger in loggers]
+    before = [logger.disabled for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+        logger.disabled = True  # setLevel would empty the caches of all loggers there are, for every frame
     try:
         with warnings.catch_warnings(), config.disable_value_validation():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def parse(data: bytes) -> Parsed:
@@ -194,18 +195,19 @@ def _inflate(packed: memoryview) -> bytes:
     return inflated
 
 
-def _tag(keyword: str) -> int:
+@cache
+def _tag(keyword: str) -> BaseTag:
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword  # noqa: S101 - our own misspelling
-    return tag
+    return BaseTag(tag)
 
 
 def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
     """VR, value and byte order of an element; a value that pydicom has converted already comes as text."""
     tag = _tag(keyword)
-    if tag not in dataset:
-        return "", b"", True
     element: Any = dataset.get_item(tag, keep_deferred=True)
+    if element is None:
+        return "", b"", True
     vr = element.VR or dictionary_VR(tag)
     if isinstance(element, RawDataElement):
         return vr, element.value or b"", element.is_little_endian
