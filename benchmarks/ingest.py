@@ -3,8 +3,8 @@
 The peer is what one writes first: pydicom reads, zarr-python writes a sharded array of zstd; of several
 processes each writes an array of its own from its share of the files, which needs no coordination at all. It
 splits, checks and remembers nothing; pyrad scans every file before it writes one, settles duplicates, splits,
-digests and flushes what it writes to the disk, and all of that is in its figures. For compressed syntaxes there
-is also the plugin alone: frames in memory go through the decoder that pyrad uses, on one process.
+digests and flushes what it writes to the disk, and all of that is in its figures. Compressed syntaxes have
+the plugin alone as well: frames in memory go through the decoder that pyrad uses, on one process.
 """
 
 from __future__ import annotations
