@@ -11,7 +11,7 @@ import functools
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -128,7 +128,8 @@ class FolderArchive:
                 raise Rejected("not-a-regular-file")
             if before.st_size > limit:
                 raise Rejected("file-too-large", detail=f"{before.st_size} bytes, limit {limit}")
-            data = _read_all(functools.partial(os.read, handle), before.st_size)
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(before.st_size + 1)  # one more, by which a file that grew is noticed
             after = os.fstat(handle)
         except OSError:
             raise Rejected("unreadable-file") from None
@@ -167,7 +168,7 @@ class ZipArchive:
             raise Rejected("file-too-large", detail=f"{info.file_size} bytes, limit {limit}")
         try:
             with _zip(self.path, self._version, os.getpid()).open(info) as file:
-                data = _read_all(file.read, info.file_size)
+                data = file.read(info.file_size + 1)
         except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, ValueError, NotImplementedError):
             raise Rejected("damaged-member") from None
         except Exception as error:  # zlib.error, lzma.LZMAError and their like share no base but this
@@ -220,13 +221,3 @@ def _entries(path: Path, version: tuple[int, int]) -> dict[str, zipfile.ZipInfo]
             f"the entries of {path.name} overlap or inflate to {inflated} bytes; inspect it by hand"
         )
     return entries
-
-
-def _read_all(read: Callable[[int], bytes], size: int) -> bytes:
-    """Up to ``size`` bytes, and one more by which a file that grew is noticed."""
-    pieces: list[bytes] = []
-    missing = size + 1
-    while missing and (piece := read(min(missing, 1 << 30))):
-        pieces.append(piece)
-        missing -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
