@@ -5,6 +5,7 @@ encodings and transfer syntaxes have a file of their own, `test_dicom_matrix.py`
 """
 
 import struct
+from importlib.metadata import version
 
 import numpy as np
 import pydicom
@@ -321,3 +322,14 @@ def test_pydicom_is_no_oracle_for_lookup_tables():
     low.ModalityLUTSequence[0].LUTData = list(range(100))
     stored = np.array([-1000, -901, 32767], np.int16)
     assert apply_modality_lut(stored, low).tolist() == [0, 99, 0]  # right: 0, 99, 99
+
+
+def test_the_decoders_and_their_versions_are_recorded(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_bytes(compressed(TWO[:1]))
+    ingest(tmp_path / "a.zarr", tmp_path / "in")
+    with open_store(tmp_path / "a.zarr") as store:
+        versions = store.manifest.options["versions"]
+        assert store.samples["lossy"].to_pylist() == [True]
+    decoders = ("pillow", "pyjpegls", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+    assert {name: version(name) for name in decoders}.items() <= versions.items()

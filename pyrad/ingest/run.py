@@ -28,7 +28,7 @@ from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, ledger_rows, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.plan import Plan, make_plan, recorded_options
+from pyrad.ingest.plan import Plan, make_plan, recorded_options, shaping_versions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, list_sources, open_sources, scan_sources
 from pyrad.ingest.private import PrivateFolder
@@ -233,7 +233,7 @@ class _Ingest:
             lookup=luts.luts_table(assembled.luts),
             counts={str(outcome): count for outcome, count in totals(self.book).items()},
             split=recorded_split(self.book, self.options),
-            options=recorded_options(self.options),
+            options={**recorded_options(self.options), "versions": shaping_versions()},
         )
         return part
 
