@@ -50,10 +50,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         if field.metadata.get("metavar"):
             settings["metavar"] = field.metadata["metavar"]
         if field.metadata.get("positional"):
-            settings.pop("default")
-            if many:
-                settings["nargs"] = "+" if field.default is dataclasses.MISSING else "*"
-                settings |= {"default": argparse.SUPPRESS} if settings["nargs"] == "*" else {}
+            # Never required here: the TOML file may give it, and `resolve` asks for what nobody gave.
+            settings |= {"nargs": "*"} if many else {"nargs": "?", "default": None}
             home.add_argument(field.name, type=kind, **settings)
         elif kind is bool:
             home.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)
@@ -82,12 +80,17 @@ def resolve(
         field.name: field
         for field in dataclasses.fields(options)  # type: ignore[arg-type]
     }
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in flags.items()
+        if value is not None
+    }
     values = {**_from_toml(config, table, options, fields), **given}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise UsageError(f"{_flag(name)} is required ({field.metadata.get('help', name)})")
+            word = name.upper() if field.metadata.get("positional") else _flag(name)
+            raise UsageError(f"{word} is required ({field.metadata.get('help', name)})")
     return options(**values)
 
 
@@ -141,7 +144,9 @@ def _from_toml_value(value: Any, hint: Any, where: str) -> Any:
     if many:
         if not isinstance(value, list):
             raise UsageError(f"{where} = {value!r}; a list is due")
-        return tuple(kind(item) for item in value)
+        return tuple(
+            _from_toml_value(item, kind, f"{where}, item {number},") for number, item in enumerate(value, 1)
+        )
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and type(value) is int:

@@ -67,10 +67,27 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     assert (got.size, got.share, got.names, got.fast) == (9, 1.0, ("p",), False)
 
 
+def test_what_stands_without_a_flag_may_stand_in_the_file(tmp_path):
+    toml = tmp_path / "knobs.toml"
+    toml.write_text('[knobs]\nsrc = ["a", "b"]\n')
+    assert parse([], toml).src == (Path("a"), Path("b"))
+    assert parse(["c"], toml).src == (Path("c"),)
+    with pytest.raises(UsageError, match=r"SRC is required \(where from\)"):
+        parse([])
+    parser = config.Parser(prog="pyrad info")
+    config.add_flags(parser, cli.StoreOptions)
+    (tmp_path / "info.toml").write_text('[info]\nstore = "s.zarr"\n')
+    flags = vars(parser.parse_args([]))
+    assert config.resolve(cli.StoreOptions, flags, tmp_path / "info.toml", "info").store == Path("s.zarr")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[knobs]\nsise = 8\n", "did you mean size"),
+        ('[knobs]\nnames = ["p", 7]\n', r"names, item 2, = 7; a value of type str is due"),
+        ("[knobs]\nsrc = [true]\n", "src, item 1, = True; a value of type Path is due"),
+        ('[knobs]\nsrc = "a"\n', "a list is due"),
         ('[knobs]\nsize = "big"\n', "type int is due"),
         ('[knobs]\ncodec = "c"\n', "allowed: a, b"),
         ("[knobs\n", "not valid TOML"),

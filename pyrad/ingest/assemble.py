@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyrad.ingest.book import Book, pack_labels, unpack_labels, unpack_source
+import pyarrow as pa
+
+from pyrad.ingest.book import Book, batched, pack_labels, unpack_labels, unpack_source
+from pyrad.ingest.ledger import ledger_rows
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.write import Fact
 from pyrad.records import SPLITS, Lut, Sample, Source, Split
+from pyrad.store import tables
 from pyrad.store.layout import ArrayEntry
 from pyrad.store.luts import number_luts
+
+_ROWS_A_BATCH = 8192
 
 # Pixels that several new groups have, or that the store has.
 _EQUAL = """
@@ -92,7 +98,7 @@ def merge_equal(book: Book) -> None:
         if len(before | {group for _, group, _ in rows}) == 1:
             continue
         if not before:
-            labels = sorted({label for _, _, its in rows for label in unpack_labels(its)})
+            labels = tuple(sorted({label for _, _, its in rows for label in unpack_labels(its)}))
             book.run("INSERT INTO merged VALUES (?, ?)", (rows[0][0], pack_labels(labels)))
         book.many(
             "UPDATE frame SET reason = 'duplicate-pixels' WHERE id = ?",
@@ -111,6 +117,20 @@ def assemble(book: Book, arrays: Mapping[int, ArrayEntry]) -> Assembled:
         masked=frozenset(bucket for bucket, mask in used.items() if mask),
         luts=number_luts(lut for source in sources for lut in (source.voi_lut, source.modality_lut)),
     )
+
+
+def samples_table(book: Book, assembled: Assembled, kept_columns: Collection[str]) -> pa.Table:
+    """The samples table, made batch by batch: only its columns are held as a whole."""
+    buckets = [entry.path for entry in assembled.arrays.values()]
+    return pa.concat_tables(
+        tables.samples_table(batch, assembled.luts, buckets=buckets, kept_columns=kept_columns)
+        for batch in batched(samples(book, assembled), _ROWS_A_BATCH)
+    )
+
+
+def ledger_table(book: Book) -> pa.Table:
+    """The ledger, likewise."""
+    return pa.concat_tables(map(tables.ledger_table, batched(ledger_rows(book), _ROWS_A_BATCH)))
 
 
 def samples(book: Book, assembled: Assembled) -> Iterator[Sample]:

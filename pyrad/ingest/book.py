@@ -12,7 +12,9 @@ import json
 import os
 import pickle
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from io import BytesIO
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from pyrad.errors import PyradError
 from pyrad.ingest.reasons import REASONS
-from pyrad.records import Source
+from pyrad.records import Source, VoiFunction, Window
 
 _CACHE_KIB = 64 << 10
 _ROWS_A_FETCH = 1024
@@ -37,7 +39,7 @@ CREATE TABLE file(
     size INTEGER NOT NULL,
     name TEXT NOT NULL,                -- what the ledger calls it
     digest TEXT NOT NULL,              -- keyed, of its bytes; '' where nothing asked for it yet
-    identity TEXT,                     -- equal for files that claim to be one image; NULL without frames
+    identity BLOB,                     -- equal for files that claim to be one image; NULL without frames
     uid INTEGER NOT NULL,              -- whether the identity is a SOP Instance UID's
     reason TEXT,                       -- why it has no frames; NULL where it has
     detail TEXT NOT NULL);
@@ -77,7 +79,7 @@ CREATE TABLE stored_pixels(pixels TEXT NOT NULL, grp TEXT NOT NULL, PRIMARY KEY(
 
 -- Files and committed images whose pixels are compared (settle.py).
 CREATE TABLE unproven(key TEXT PRIMARY KEY, pixels TEXT) WITHOUT ROWID;
-CREATE TABLE doubtful(identity TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE doubtful(identity BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE to_decode(digest TEXT PRIMARY KEY, file INTEGER NOT NULL, answer BLOB) WITHOUT ROWID;
 
 -- The plan (plan.py).
@@ -98,6 +100,16 @@ Row = TypeVar("Row")
 
 _FIELDS = tuple(Source.__dataclass_fields__)
 _values = attrgetter(*_FIELDS)
+
+
+def _window(center: float, width: float, function: VoiFunction) -> Window:
+    return Window(center=center, width=width, function=function)
+
+
+# Nearly every image has a window, and a dataclass pickles itself slowly.
+_REDUCED: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
+    Window: lambda window: (_window, (window.center, window.width, window.function))
+}
 
 
 class Book:
@@ -159,31 +171,31 @@ class Book:
         return None if row is None else row[0]
 
 
-def pack_source(source: Source) -> bytes:
-    """A source as the book keeps it."""
-    return pickle.dumps(_values(source), protocol=5)
-
-
-def source_values(packed: bytes) -> tuple[Any, ...]:
-    """The values of a packed source in the order of its fields: cheaper than the source itself."""
-    values: tuple[Any, ...] = pickle.loads(packed)  # noqa: S301 - this process wrote it, in a file of its own
-    return values
-
-
-def unpack_source(packed: bytes) -> Source:
-    """The inverse of `pack_source`."""
-    return Source(**dict(zip(_FIELDS, source_values(packed), strict=True)))
-
-
 def pack_sources(sources: Sequence[Source]) -> bytes:
-    """The frames of one file as the book keeps them."""
-    return pickle.dumps([_values(source) for source in sources], protocol=5)
+    """Frames of a file as the book keeps them: equal bytes for equal frames."""
+    buffer = BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    pickler.fast = True  # whether two equal texts are one object must not show
+    pickler.dispatch_table = _REDUCED
+    pickler.dump([_values(source) for source in sources])
+    return buffer.getvalue()
 
 
 def unpack_sources(packed: bytes) -> tuple[Source, ...]:
     """The inverse of `pack_sources`."""
-    frames = pickle.loads(packed)  # noqa: S301 - likewise
+    frames = pickle.loads(packed)  # noqa: S301 - this process wrote it, in a file of its own
     return tuple(Source(**dict(zip(_FIELDS, values, strict=True))) for values in frames)
+
+
+def unpack_source(packed: bytes) -> Source:
+    """The one frame of a packed header."""
+    (source,) = unpack_sources(packed)
+    return source
+
+
+def identity_of(source: Source, digest: str) -> bytes:
+    """What is equal for files that claim to be one image: the UID, else the digest of the file's bytes."""
+    return (source.uid or digest).encode("utf-8", "surrogatepass")
 
 
 def is_masked(source: Source) -> bool:
@@ -191,7 +203,8 @@ def is_masked(source: Source) -> bool:
     return bool(source.masks or source.outlines or source.segments)
 
 
-def pack_labels(labels: Sequence[str]) -> str:
+@lru_cache(4096)
+def pack_labels(labels: tuple[str, ...]) -> str:
     """Labels as the book keeps them: equal text for equal labels."""
     return json.dumps(labels)
 

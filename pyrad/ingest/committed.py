@@ -87,7 +87,7 @@ def _enter_samples(
 ) -> None:
     book.many(
         "INSERT INTO committed VALUES (?, ?, ?, ?)",
-        zip(keys, range(first, first + len(keys)), groups, map(pack_labels, labels), strict=True),
+        zip(keys, range(first, first + len(keys)), groups, map(pack_labels, map(tuple, labels)), strict=True),
     )
     book.many("INSERT OR IGNORE INTO committed_group VALUES (?, ?)", zip(groups, splits, strict=True))
 

@@ -75,11 +75,7 @@ class Names:
         """The series, or "" where it is unknown."""
         return self._name("series", source.series) if source.series else ""
 
-    def identity(self, source: Source, digest: str) -> str:
-        """What is equal for files that claim to be the same image: of the UID, else of the file's bytes."""
-        return self._secret.name("identity", source.uid or digest)
-
-    def source(self, path: str, apart: str = "") -> str:
+    def source(self, path: str, apart: bytes = b"") -> str:
         """What ledger and messages call a file; ``apart`` tells files of one path in several archives."""
         return self._secret.name("source", path_bytes(path), *([apart] if apart else []))
 

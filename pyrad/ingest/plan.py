@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pyrad.ingest.book import Book, source_values, unpack_source
+from pyrad.ingest.book import Book, unpack_source
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.selectors import parse_conditions
 from pyrad.records import Source
@@ -142,7 +142,7 @@ def _digest(book: Book, options: IngestOptions, digest_key: bytes, base: str) ->
     head = json.dumps([base, shaping_versions(), recorded_options(options)], sort_keys=True)
     mac = hmac.new(digest_key, head.encode(), hashlib.sha256)
     for key, digest, source in book.each(_SHAPING):
-        mac.update(repr((key, digest, source_values(source))).encode("utf-8", "backslashreplace"))
+        mac.update(f"{key} {digest} {len(source)}\0".encode() + source)
     return mac.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.archive import Archive, Member, open_archive, path_bytes
-from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_source, pack_sources, unpack_sources
+from pyrad.ingest.book import Book, batched, identity_of, is_masked, pack_labels, pack_sources, unpack_sources
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.arrange import Arranger, Census, make_arranger, new_census
@@ -148,11 +148,13 @@ def tell_apart(book: Book, names: Names) -> None:
     """
     shared = [*book.each("SELECT path FROM file GROUP BY path HAVING count(DISTINCT archive) > 1")]
     for (path,) in shared:
-        files = [*book.each("SELECT id, coalesce(identity, size) FROM file WHERE path = ?", (path,))]
-        apart = sorted({str(content) for _, content in files})[1:]
+        files = [
+            *book.each("SELECT id, coalesce(identity, CAST(size AS BLOB)) FROM file WHERE path = ?", (path,))
+        ]
+        apart = sorted({content for _, content in files})[1:]
         for number, content in files:
-            if str(content) in apart:
-                name = names.source(path.decode("utf-8", "surrogateescape"), str(content))
+            if content in apart:
+                name = names.source(path.decode("utf-8", "surrogateescape"), content)
                 book.run("UPDATE file SET name = ? WHERE id = ?", (name, number))
 
 
@@ -169,7 +171,7 @@ def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
     first = scan.sources[0] if scan.sources else None
     return (
         *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
-        *(scan.digest, names.identity(first, scan.digest) if first else None, bool(first and first.uid)),
+        *(scan.digest, identity_of(first, scan.digest) if first else None, bool(first and first.uid)),
         *(scan.reason, scan.detail),
     )
 
@@ -199,7 +201,9 @@ def _label(
                 yield (next(numbers), file, frame.frame, *_NOT_CHOSEN), None
             else:
                 row = _frame_row(frame, digest, names)
-                yield (next(numbers), file, *row, reason, detail), pack_source(frame)
+                # Where the layout added nothing, the bytes are there.
+                same = len(sources) == 1 and frame is sources[0]
+                yield (next(numbers), file, *row, reason, detail), packed if same else pack_sources([frame])
 
 
 def _frame_row(frame: Source, digest: str, names: Names) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrad.errors import QuarantineBudgetError, UsageError
-from pyrad.ingest.assemble import Assembled, assemble, merge_equal, samples
+from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.book import Book
 from pyrad.ingest.cluster import ClusterWorkers, open_workers
@@ -25,7 +25,7 @@ from pyrad.ingest.grouping import assign, check_groups, recorded_split
 from pyrad.ingest.layouts import Selection
 from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
-from pyrad.ingest.ledger import Ledger, ledger_rows, quarantined_files, read_ledger, totals
+from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Plan, make_plan, recorded_options, shaping_versions
@@ -41,7 +41,7 @@ from pyrad.ingest.shards import write_plan
 from pyrad.ingest.summary import IngestSummary
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
-from pyrad.store import luts, manifest, reader, tables
+from pyrad.store import luts, manifest, reader
 from pyrad.store.layout import Profile
 from pyrad.store.writer import StoreWriter
 
@@ -225,11 +225,11 @@ class _Ingest:
         part = self.writer.part_id
         entries = list(assembled.arrays.values())
         masks = [self.writer.masks(assembled.arrays[bucket]) for bucket in sorted(assembled.masked)]
-        rows = tables.samples_table(samples(self.book, assembled), assembled.luts)
+        rows = samples_table(self.book, assembled, self.options.keep_columns)
         self.writer.commit(
             [*entries, *masks],
             rows,
-            tables.ledger_table(ledger_rows(self.book)),
+            ledger_table(self.book),
             lookup=luts.luts_table(assembled.luts),
             counts={str(outcome): count for outcome, count in totals(self.book).items()},
             split=recorded_split(self.book, self.options),

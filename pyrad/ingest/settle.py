@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pyrad.ingest import committed as past
-from pyrad.ingest.book import Book, is_masked, pack_labels, pack_source, unpack_source
+from pyrad.ingest.book import Book, is_masked, pack_labels, pack_sources, unpack_source
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.duplicates import File, by_preference, settle, undecided
 from pyrad.ingest.names import Names
@@ -129,7 +129,7 @@ def _groups(book: Book) -> Iterator[list[File]]:
             yield files
 
 
-def _files(book: Book, condition: str, value: str | int) -> Iterator[File]:
+def _files(book: Book, condition: str, value: bytes | int) -> Iterator[File]:
     rows = book.each(_FILES.format(condition), (value,))
     for number, its in groupby(rows, key=lambda row: row[0]):
         _, digests, keys, sources = zip(*its, strict=True)
@@ -162,4 +162,4 @@ def _replace(book: Book, file: File, names: Names) -> None:
         )
         at = file.number, source.frame
         book.run(_MERGED, (*row, is_masked(source), pack_labels(source.labels), *at))
-        book.run(_HEADER, (pack_source(source), *at))
+        book.run(_HEADER, (pack_sources([source]), *at))
