@@ -91,8 +91,11 @@ def predicted(x, r, c, precision, predictor):
     }[predictor]
 
 
-def dct(image, precision):
-    """Sequential DCT (T.81 F) with all quantisers 1, grey or three interleaved samples; 8 or 12 bits."""
+def dct(image, precision, last=63):
+    """Sequential DCT (T.81 F) with all quantisers 1, grey or three interleaved samples; 8 or 12 bits.
+
+    ``last`` is the coefficient at which its scan claims to end, which is 63.
+    """
     sof, count = frame(0xC0 if precision == 8 else 0xC1, image, precision)
     dc, dc_length = huffman(0, range(precision + 4))
     symbols = [EOB, 0xF0, *(run << 4 | size for run in range(16) for size in range(1, precision + 3))]
@@ -125,4 +128,4 @@ def dct(image, precision):
                 if run:
                     bits.put(code[EOB], ac_length)
     tables = segment(0xDB, b"\0" + b"\1" * 64) + sof + dc + ac
-    return b"\xff\xd8" + tables + scan(count, 0, 63) + bits.data() + b"\xff\xd9"
+    return b"\xff\xd8" + tables + scan(count, 0, last) + bits.data() + b"\xff\xd9"

@@ -18,6 +18,7 @@ from dicoms import (
     refusal,
     rle_segments,
 )
+from jpegs import dct
 from openjpeg.utils import encode_array
 from PIL import Image
 
@@ -191,3 +192,12 @@ def test_an_unknown_transfer_syntax_is_refused_with_its_uid(syntax):
 def test_lossless_jpeg_needs_its_end_marker():
     whole = jpeg(GREY)
     assert refusal(compressed([whole[:-40]], syntax=JPEG_LOSSLESS)) == ("codestream-damaged", "")
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_sequential_scan_that_claims_to_end_early_is_whole(bits):
+    image = GREY.astype("u1" if bits == 8 else "u2") << (bits - 8)
+    extended = {"syntax": "1.2.840.10008.1.2.4.51", "BitsAllocated": 8 * image.itemsize, "BitsStored": bits}
+    good = pixels(compressed([dct(image, bits)], **extended))
+    np.testing.assert_array_equal(pixels(compressed([dct(image, bits, last=0)], **extended)), good)
+    assert np.abs(good.astype(int) - image).max() <= 2

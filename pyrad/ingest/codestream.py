@@ -70,6 +70,22 @@ def read_jpeg(data: bytes) -> Codestream:
     raise Rejected("codestream-damaged")
 
 
+def whole_spectrum(data: bytes) -> bytes:
+    """A JPEG frame whose first scan, if its mode is sequential, says that it has all 64 coefficients.
+
+    It cannot have fewer (T.81 B.2.3), but some encoders wrote 0 to 0, which libjpeg refuses.
+    """
+    at = 2
+    sequential = False
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        length = int.from_bytes(data[at + 2 : at + 4])
+        sequential |= data[at + 1] in (0xC0, 0xC1)
+        if data[at + 1] == 0xDA and sequential:
+            return data[: at + length - 1] + b"\x00\x3f\x00" + data[at + 2 + length :]
+        at += 1 if data[at + 1] == 0xFF else 2 + length
+    return data
+
+
 def _jpeg_color(ids: tuple[int, ...], *, jfif: bool, adobe: int | None) -> Literal["RGB", "YBR"] | None:
     """What three components are: Adobe's marker decides, JFIF means YBR, components may be called R, G, B."""
     if adobe is not None:

@@ -22,7 +22,7 @@ from openjpeg.utils import decode as openjpeg_decode
 from PIL import Image
 from rle.rle import decode_segment
 
-from pyrad.ingest.codestream import Codestream, read_jpeg, read_jpeg_2000
+from pyrad.ingest.codestream import Codestream, read_jpeg, read_jpeg_2000, whole_spectrum
 from pyrad.ingest.dicom_format import PixelFormat
 from pyrad.ingest.reasons import Rejected
 
@@ -54,7 +54,7 @@ def _jpeg(data: bytes, form: PixelFormat) -> Cells:
             image.draft("YCbCr", image.size)  # as coded; whether it is YBR is decided elsewhere
         array = np.asarray(image)
     else:
-        array = libjpeg_decode(data, colour_transform=0)
+        array = libjpeg_decode(whole_spectrum(data) if facts.dct else data, colour_transform=0)
     return Cells(array=_shaped(array, form), precision=facts.precision, color=facts.color)
 
 
