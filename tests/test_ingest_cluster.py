@@ -1,5 +1,6 @@
 """Ingest by Ray on this machine: the same bytes as without, nothing that leaks, nothing that is left."""
 
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def _own_secret(tmp_path, monkeypatch):
 @pytest.fixture
 def short_tmp(monkeypatch):
     """A temporary folder of this test's own; Ray's sockets need a short path."""
+    multiprocessing.util.get_temp_dir()  # where workers come from has its socket outside, until we end
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
