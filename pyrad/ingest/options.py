@@ -62,8 +62,9 @@ class IngestOptions:
         default="all",
         metadata={
             "group": _IMAGES,
-            "help": "frames of a multi-frame file: all, or every:N",
-            "metavar": "all|every:N",
+            "help": "all; only those that Key Object Selection documents name; or every Nth of a multi-frame "
+            "file",
+            "metavar": "all|key|every:N",
         },
     )
     burned_in: str = field(
@@ -262,13 +263,13 @@ class IngestOptions:
 
     @property
     def frame_step(self) -> int:
-        """Every how many frames of a multi-frame file one is stored, from the first; 1 is all."""
+        """Every how many frames of a multi-frame file one is stored, from the first; 1 is all, or all key."""
         word, _, number = self.frames.partition(":")
-        if self.frames == "all":
+        if self.frames in ("all", "key"):
             return 1
         if word == "every" and number.isascii() and number.isdigit() and int(number) >= 1:
             return int(number)
-        raise UsageError(f"--frames {self.frames!r}: allowed are all and every:N with N from 1 up")
+        raise UsageError(f"--frames {self.frames!r}: allowed are all, key and every:N with N from 1 up")
 
     @property
     def quarantine_share(self) -> float:

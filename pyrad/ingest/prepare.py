@@ -18,6 +18,7 @@ from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.references import References, enter_references
 from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
 from pyrad.ingest.series_percentiles import shares_percentiles
 from pyrad.progress import Reporter
@@ -25,7 +26,7 @@ from pyrad.records import Source
 
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]", "frame-not-chosen", "")
+_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]")
 _FILES_A_BATCH = 1024
 _LARGEST = (1 << 63) - 1  # integer of a book
 
@@ -115,6 +116,8 @@ def enter_scans(
             "INSERT INTO scanned VALUES (?, ?)",
             ((listed.number, pack_sources(scan.sources)) for listed, scan in batch if scan.sources),
         )
+        for listed, scan in batch:
+            enter_references(book, listed.number, scan.references)
 
 
 def label_files(
@@ -127,7 +130,8 @@ def label_files(
 ) -> list[str]:
     """Give the frames of every readable file labels, patients and keys; returns notes."""
     arrange, notes = make_arranger(found, selection, listings, options)
-    rows = _label(book, arrange, selection, options, names)
+    references = References(book, keys_only=options.frames == "key")
+    rows = _label(book, arrange, selection, references, options, names)
     for batch in batched(rows, _FILES_A_BATCH):
         book.many(_FRAME, (row for row, _ in batch))
         book.many(
@@ -135,6 +139,7 @@ def label_files(
             ((row[0], source) for row, source in batch if source is not None),
         )
     book.run("DROP TABLE scanned")
+    notes += references.notes()
     book.run("CREATE INDEX frame_of_key ON frame(key)")
     return notes
 
@@ -177,7 +182,12 @@ def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
 
 
 def _label(
-    book: Book, arrange: Arranger, selection: Selection, options: IngestOptions, names: Names
+    book: Book,
+    arrange: Arranger,
+    selection: Selection,
+    references: References,
+    options: IngestOptions,
+    names: Names,
 ) -> Iterator[tuple[tuple[Any, ...], bytes | None]]:
     """The row of every frame, and its packed source where it was chosen."""
     numbers = count()
@@ -196,9 +206,11 @@ def _label(
             reason = "mask-missing"
         elif frames[0].masks and len(sources) > 1:
             reason, detail = "mask-size", f"one mask for {len(sources)} frames"
-        for frame in frames:
-            if frame.frame % options.frame_step:
-                yield (next(numbers), file, frame.frame, *_NOT_CHOSEN), None
+        for judged in references.judge(frames):
+            frame = judged.source
+            out = judged.reason or ("frame-not-chosen" if frame.frame % options.frame_step else None)
+            if out:
+                yield (next(numbers), file, frame.frame, *_NOT_CHOSEN, out, ""), None
             else:
                 row = _frame_row(frame, digest, names)
                 # Where the layout added nothing, the bytes are there.
