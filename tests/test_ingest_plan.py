@@ -1,5 +1,6 @@
 """Duplicates, groups, splits, order and places: decided before a pixel is written."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -391,8 +392,8 @@ def test_a_file_is_quarantined_if_any_of_its_frames_is():
 
 def test_a_ledger_holds_what_is_news():
     with Book() as book:
-        book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '1', 1, NULL, '')")
-        book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', NULL, 0, 'not-an-image', '')")
+        book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '1', 1, NULL, '', 'x')")
+        book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', NULL, 0, 'not-an-image', '', '')")
         for n, reason in enumerate([None] * 9 + ["decode-failed"]):
             row = (n, 1, n, f"{n}", *[""] * 3, 0, *[None] * 4, 1, None, None, 0, 0, 0, None, "[]", reason, "")
             book.run("INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
@@ -454,3 +455,49 @@ def test_files_of_one_path_in_several_archives_have_names_of_their_own():
     assert both == named((0, "y"), (1, "x")) == named((0, "y"), (1, "x"), (2, "y"))
     assert len(set(both.values())) == 2
     assert plain in both.values()
+
+
+# ---- identity
+
+
+def many(*patients):
+    """Files of (patient, images, studies)."""
+    numbers = itertools.count()
+    return [
+        file(source(next(numbers), patient=patient, study=f"{patient}.{n % studies}"))
+        for patient, images, studies in patients
+        for n in range(images)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patients", "told_of"),
+    [
+        ([("ANONYMOUS", 210, 30)], 1),  # one made-up id of many patients
+        ([("ANONYMOUS", 40, 25), *((f"p{n}", 20, 1) for n in range(9))], 1),
+        ([(f"p{n}", 30, 2) for n in range(8)], 0),  # a small archive: nobody is suspicious
+        ([("A", 20, 1), *((f"p{n}", 4, 1) for n in range(50))], 1),  # one of many, much larger
+        ([("A", 6, 1), *((f"p{n}", 4, 1) for n in range(50))], 0),
+        ([("A", 100, 100)], 0),  # too few images to say
+    ],
+)
+def test_a_group_too_large_for_one_patient_is_told(patients, told_of):
+    notes = [note for note in Made(many(*patients)).notes if "more than 5 % of the images" in note]
+    assert len(notes) == min(told_of, 1)
+    assert all(note.startswith(f"{told_of} groups") for note in notes)
+
+
+@given(
+    issuer=st.sampled_from(["", "A", "B"]),
+    patient=st.sampled_from(["", "1", "2"]),
+    study=st.sampled_from(["", "s"]),
+)
+def test_a_patient_is_an_id_and_its_issuer_and_without_an_id_the_study(issuer, patient, study):
+    known = f"{patient}\0{issuer}" if patient else ""
+    others = [
+        (f"{p}\0{i}" if p else "", s) for p in ("", "1", "2") for i in ("", "A", "B") for s in ("", "s")
+    ]
+    group = names().group(source(1, patient=known, study=study, uid="1.2"), "")
+    for other, other_study in others:
+        same = names().group(source(1, patient=other, study=other_study, uid="1.2"), "") == group
+        assert same == ((known or study, bool(known)) == (other or other_study, bool(other)))

@@ -20,6 +20,8 @@ from pyrad.records import SPLITS
 
 _LARGE_GROUP = 0.05  # of the images; a patient id that many share is no patient's
 _FEW_IMAGES = 200  # among which a large share means nothing
+_MANY_GROUPS = 50  # of which none should have a large share
+_MANY_STUDIES = 20  # of one patient
 
 # What is or was to be written: a frame that could not be decoded keeps its patient's place.
 _PLANNED = "frame JOIN slot ON slot.frame = frame.id"
@@ -27,7 +29,10 @@ _DIVIDED = f"""
 SELECT count(*), coalesce(sum(images), 0) FROM (
     SELECT count(*) AS images FROM {_PLANNED} GROUP BY grp HAVING count(DISTINCT split) > 1)
 """  # noqa: S608 - a constant, as all below
-_SIZES = f"SELECT count(*) FROM {_PLANNED} GROUP BY grp HAVING count(*) > ?"  # noqa: S608
+_GROUPS = f"SELECT count(DISTINCT grp) FROM {_PLANNED}"  # noqa: S608
+_SIZES = f"""
+SELECT count(*), count(DISTINCT study) FROM {_PLANNED} GROUP BY grp HAVING count(*) > ?
+"""  # noqa: S608
 _LABELS = f"SELECT DISTINCT grp, split, labels FROM {_PLANNED} ORDER BY grp"  # noqa: S608
 
 
@@ -100,10 +105,16 @@ def recorded_split(book: Book, options: IngestOptions) -> Mapping[str, Any]:
 
 
 def _large_groups(book: Book) -> list[str]:
-    images = book.one("SELECT count(*) FROM slot")
+    """A note of groups too large for one patient, such as all files of one made-up id.
+
+    In a small archive any patient has a large share: a group counts where there are many others, or where
+    it has more studies than a patient has.
+    """
+    images, groups = book.one("SELECT count(*) FROM slot"), book.one(_GROUPS)
     if images < _FEW_IMAGES:
         return []
-    large = [size for (size,) in book.each(_SIZES, (_LARGE_GROUP * images,))]
+    sizes = book.each(_SIZES, (_LARGE_GROUP * images,))
+    large = [size for size, studies in sizes if groups >= _MANY_GROUPS or studies >= _MANY_STUDIES]
     if not large:
         return []
     return [
