@@ -105,6 +105,7 @@ class Source:
     series: str = ""
     uid: str = ""  # SOP Instance UID
     accession: str = ""  # Accession Number, only where a label table joins by it
+    sop_class: str = ""  # the standard's name of it
     digest: str = ""  # keyed hash of the file's bytes where no UID settles duplicates
     labels: tuple[str, ...] = ()
     split: Split | None = None  # a layout's own split

@@ -42,7 +42,8 @@ CREATE TABLE file(
     identity BLOB,                     -- equal for files that claim to be one image; NULL without frames
     uid INTEGER NOT NULL,              -- whether the identity is a SOP Instance UID's
     reason TEXT,                       -- why it has no frames; NULL where it has
-    detail TEXT NOT NULL);
+    detail TEXT NOT NULL,
+    kind TEXT NOT NULL);               -- the standard's name of its SOP class; raster, npy; '' for others
 
 CREATE TABLE scanned(file INTEGER PRIMARY KEY, sources BLOB NOT NULL);  -- until they are labelled
 

@@ -47,13 +47,21 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     Pixels are decoded only where the header cannot tell what they will be: wider than 16 bits, or
     ``--color planes``.
     """
+    name = class_name(identifier(parsed.dataset, "SOPClassUID"))
+    try:
+        return _scan(archive, path, parsed, name, options)
+    except Rejected as rejected:
+        rejected.sop_class = name
+        raise
+
+
+def _scan(archive: int, path: str, parsed: Parsed, name: str, options: ScanOptions) -> list[Source]:
     root = parsed.dataset
     sop_class = identifier(root, "SOPClassUID")
     if sop_class == KEY_OBJECT:
         raise Rejected("key-object", references=key_images(root))
     if sop_class in SEGMENTATIONS:
         raise Rejected("segmentation", references=Segmentation(parsed).references())
-    name = class_name(sop_class)
     implied = admit_class(sop_class, name, options)
     modality = vocabulary.modality(text(root, "Modality").upper()) or implied
     if options.select:
@@ -73,7 +81,7 @@ def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) ->
     groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
     dtype = _stored_type(pixels)
     common = _common_facts(parsed, pixels, dtype, options, warnings)
-    common["modality"] = modality
+    common |= {"modality": modality, "sop_class": name}
     if cut is not None:
         common["cut"] = cut
         if cut.keep is not None:

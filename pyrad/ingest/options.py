@@ -175,6 +175,13 @@ class IngestOptions:
             "metavar": "DIR",
         },
     )
+    dry_run: bool = field(
+        default=False,
+        metadata={
+            "group": _RUNNING,
+            "help": "write nothing anywhere: say what would be stored, skipped and quarantined, and why",
+        },
+    )
     workers: int | None = field(
         default=None,
         metadata={"group": _RUNNING, "help": "processes that read and decode (default: one for each core)"},

@@ -24,7 +24,7 @@ from pyrad.ingest.series_percentiles import shares_percentiles
 from pyrad.progress import Reporter
 from pyrad.records import Source
 
-_FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?)"
+_FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]")
 _FILES_A_BATCH = 1024
@@ -177,7 +177,7 @@ def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
     return (
         *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
         *(scan.digest, identity_of(first, scan.digest) if first else None, bool(first and first.uid)),
-        *(scan.reason, scan.detail),
+        *(scan.reason, scan.detail, scan.kind),
     )
 
 

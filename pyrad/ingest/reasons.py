@@ -53,6 +53,22 @@ _SKIPPED = {
     "duplicate-pixels": "Another group has an image of the same pixels; one is stored, with all labels.",
 }
 
+# What stores all the same what a policy skips.
+KEPT_BY: Mapping[str, str] = MappingProxyType(
+    {
+        "secondary-capture": "--include sc",
+        **{
+            f"image-type-{kind}": f"--include {kind}"
+            for kind in ("localizer", "dose", "mpr", "mip", "derived")
+        },
+        "not-selected": "another --select",
+        "burned-in-annotation": "--burned-in crop-us-region, rules:FILE or allow",
+        "burned-in-unknown": "--burned-in crop-us-region, rules:FILE or allow",
+        "frame-not-chosen": "--frames all",
+        "not-a-key-image": "--frames all",
+    }
+)
+
 _QUARANTINED = {
     # files
     "empty-file": "The name claims an image and the file is empty.",
@@ -175,6 +191,7 @@ class Rejected(Exception):  # noqa: N818 - an outcome of a file, not an error of
         self.tag = tag
         self.detail = detail
         self.references = tuple(references)
+        self.sop_class = ""  # the standard's name of the object's class, as far as it is known
 
     @property
     def outcome(self) -> Outcome:

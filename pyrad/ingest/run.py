@@ -18,7 +18,7 @@ from pyrad.errors import QuarantineBudgetError, UsageError
 from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.book import Book
-from pyrad.ingest.cluster import ClusterWorkers, open_workers
+from pyrad.ingest.cluster import ClusterWorkers, cores, open_workers
 from pyrad.ingest.committed import other_labels, read_committed
 from pyrad.ingest.crosswalk import traces
 from pyrad.ingest.grouping import assign, check_groups, recorded_split
@@ -31,6 +31,7 @@ from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Plan, make_plan, recorded_options, shaping_versions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, list_sources, open_sources, scan_sources
+from pyrad.ingest.preview import Preview, preview
 from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.reasons import REASONS
 from pyrad.ingest.scan import Share
@@ -49,9 +50,10 @@ _SHOWN = 10  # quarantined files that are named one by one
 _SELF_EVIDENT = frozenset({"not-in-table", "not-an-image", "mask"})
 
 
-def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSummary:
+def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSummary | Preview:
     """Bring the archives of ``options`` into its store and return what became of every file.
 
+    With ``dry_run``, nothing is written anywhere, and what would become of them is returned.
     UsageError, SecretError, UnsafeArchiveError, StoreBusyError and QuarantineBudgetError commit nothing;
     what was written before a signal or a full disk is taken up by the next run of the same command.
     """
@@ -72,6 +74,21 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         pixels_key=secret.subkey("pixel digests"),
     )
     private = PrivateFolder(options.private, secret.key_check)
+    planning: dict[str, Any] = {
+        "options": options,
+        "reporter": reporter,
+        "secret": secret,
+        "names": Names(secret, options.group_by, there.forgotten if there else ()),
+        "sources": sources,
+        "private": private,
+    }
+    if options.dry_run:  # always with this machine's processes: a cluster wants a folder to write in
+        with (
+            Workers(options.workers or cores(), share) as workers,
+            Book() as book,
+            nullcontext() if there is None else reader.open_store(options.store) as store,
+        ):
+            return _Planning(**planning, book=book, store=store, workers=workers).preview(selection)
     with (
         StoreWriter.open(
             options.store,
@@ -85,25 +102,14 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         private.book(writer.path) as book,
         nullcontext() if writer.manifest is None else reader.open_store(options.store) as store,
     ):
-        ingest = _Ingest(
-            options=options,
-            reporter=reporter,
-            secret=secret,
-            names=Names(secret, options.group_by, there.forgotten if there else ()),
-            book=book,
-            sources=sources,
-            private=private,
-            audit=AuditLog(private.path, secret),
-            store=store,
-            writer=writer,
-            workers=workers,
-        )
+        audit = AuditLog(private.path, secret)
+        ingest = _Ingest(**planning, book=book, store=store, workers=workers, audit=audit, writer=writer)
         return ingest.run(selection, began_s)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ingest:
-    """One ingest from its scan to its commit: what its steps share."""
+class _Planning:
+    """One ingest until its pixels are read: what its steps share. Nothing but the book is written."""
 
     options: IngestOptions
     reporter: Reporter
@@ -112,12 +118,24 @@ class _Ingest:
     book: Book
     sources: Sequence[Opened]
     private: PrivateFolder
-    audit: AuditLog
     store: reader.Store | None  # as it was before
-    writer: StoreWriter
     workers: Workers | ClusterWorkers
 
-    def run(self, selection: Selection, began_s: float) -> IngestSummary:
+    def preview(self, selection: Selection) -> Preview:
+        """Say what an ingest would do."""
+        self.plan(selection)
+        self._say(assign(self.book, self.options, self.names))
+        result = preview(
+            self.book,
+            read_ledger(self.book),
+            store=self.options.store.name,
+            quarantine_share=self.options.quarantine_share,
+        )
+        self.reporter.result(result.as_record(), result.as_text())
+        return result
+
+    def plan(self, selection: Selection) -> Plan:
+        """Scan, label and settle the files, and give each new frame its place."""
         self._say(selection.notes)
         if self.private.former.exists():
             self.reporter.say(
@@ -138,38 +156,17 @@ class _Ingest:
         self._say(check_groups(self.book, self.options))
         self._say(other_labels(self.book))
         self._check_anything(plan)
-        self.secret.keep(self.reporter.say)
-        with self.audit.event("ingest", **self._audit_facts(plan)) as outcome:
-            self._check_budget()
-            assembled = self._write(plan) if plan.buckets else None
-            ledger = self._check_budget()
-            self._record()
-            part = self._commit(assembled) if assembled and assembled.images else None
-            if part is None and plan.buckets:
-                self.writer.discard()
-            outcome |= {"part": part, "files": ledger.counts()}
-            if self.writer.manifest is not None:
-                outcome["fingerprint"] = hashlib.sha256(manifest.read_root(self.writer.path)).hexdigest()
-        return self._summarise(ledger, assembled, part, began_s)
+        return plan
 
     def _say(self, notes: Iterable[str]) -> None:
         for note in notes:
             self.reporter.say(note)
 
-    def _audit_facts(self, plan: Plan) -> dict[str, Any]:
-        options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
-        return {
-            "store": self.options.store.name,
-            "sources": len(self.sources),
-            "planned_images": plan.count,
-            "options": self.secret.name("options", options),
-        }
-
     def _read_committed(self) -> None:
         """Enter what the store holds already."""
         if self.store is None:
             return
-        traces = self.private.traces(str(self.writer.path))
+        traces = self.private.traces(str(self.options.store.resolve()))
         if not read_committed(self.book, self.store, traces):
             self.reporter.say(
                 f"the private folder {self.private.path} knows nothing of {self.options.store.name}: new "
@@ -194,6 +191,40 @@ class _Ingest:
         first = (telling or [""])[0]
         hint = f"; {first}: {REASONS[first][1]}" if first else ""
         raise UsageError(f"there is no image to store in {names} ({counts}){hint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ingest(_Planning):
+    """One ingest from its scan to its commit."""
+
+    audit: AuditLog
+    writer: StoreWriter
+
+    def run(self, selection: Selection, began_s: float) -> IngestSummary:
+        """Plan, write, commit."""
+        plan = self.plan(selection)
+        self.secret.keep(self.reporter.say)
+        with self.audit.event("ingest", **self._audit_facts(plan)) as outcome:
+            self._check_budget()
+            assembled = self._write(plan) if plan.buckets else None
+            ledger = self._check_budget()
+            self._record()
+            part = self._commit(assembled) if assembled and assembled.images else None
+            if part is None and plan.buckets:
+                self.writer.discard()
+            outcome |= {"part": part, "files": ledger.counts()}
+            if self.writer.manifest is not None:
+                outcome["fingerprint"] = hashlib.sha256(manifest.read_root(self.writer.path)).hexdigest()
+        return self._summarise(ledger, assembled, part, began_s)
+
+    def _audit_facts(self, plan: Plan) -> dict[str, Any]:
+        options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
+        return {
+            "store": self.options.store.name,
+            "sources": len(self.sources),
+            "planned_images": plan.count,
+            "options": self.secret.name("options", options),
+        }
 
     def _check_budget(self) -> Ledger:
         """The ledger as it is; QuarantineBudgetError where too much is quarantined, whose files are told."""

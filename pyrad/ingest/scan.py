@@ -68,6 +68,7 @@ class FileScan:
     )
 
     references: tuple[Reference, ...] = ()  # what the file says of images
+    kind: str = ""  # the standard's name of its SOP class; else raster or npy; "" where it is neither
 
     @property
     def id(self) -> FileId:
@@ -107,7 +108,15 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
                 data = share.read(archive, path)
                 sources = tuple(files.scan(archive, path, data, share.options))
                 digest = sources[0].digest or share.digest(data)
-            scans.append(FileScan(archive=archive, path=path, digest=digest, sources=sources))
+            scans.append(
+                FileScan(
+                    archive=archive,
+                    path=path,
+                    digest=digest,
+                    sources=sources,
+                    kind=sources[0].sop_class or sources[0].kind,
+                )
+            )
         except Rejected as rejected:
             scans.append(
                 FileScan(
@@ -116,6 +125,7 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
                     reason=rejected.reason,
                     detail=describe(rejected),
                     references=rejected.references,
+                    kind=rejected.sop_class,
                 )
             )
         pool.count_done()

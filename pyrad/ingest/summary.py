@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pyrad.ingest.reasons import KEPT_BY
+
 QUARANTINED_EXIT_CODE = 3  # finished, some inputs quarantined
 
 
@@ -49,11 +51,18 @@ class IngestSummary:
         lines = [head]
         for outcome, reasons in (("skipped", self.skipped), ("quarantined", self.quarantined)):
             if reasons:
-                what = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-                lines.append(f"{outcome} {self.files[outcome]:,} files: {what}")
+                lines.append(f"{outcome} {self.files[outcome]:,} files: {told_reasons(reasons)}")
         lines.append(
             f"{self.source_bytes / 1e6:,.1f} MB read, {self.store_bytes / 1e6:,.1f} MB written in "
             f"{self.seconds:,.1f} s "
             f"({rate:,.1f} MB/s)"
         )
         return "\n".join(lines)
+
+
+def told_reasons(reasons: Mapping[str, int]) -> str:
+    """Each reason with its files, and with the option that keeps what a policy skips."""
+    return ", ".join(
+        f"{reason} {count:,}" + (f" ({KEPT_BY[reason]} keeps them)" if reason in KEPT_BY else "")
+        for reason, count in reasons.items()
+    )
