@@ -7,6 +7,9 @@ raster    a PNG, JPEG, TIFF, BMP, GIF or WebP file -> the same; npy: an array
 narrow    pixels wider than 16 bits -> the 16-bit type that holds them exactly
 color     three samples a pixel -> luma, or planes
 policy    what an ingest was told -> which images it stores; limits
+selectors  --select -> whether a file is chosen, by what its header says
+cut       a decoded frame -> the part that --burned-in keeps
+references  what key objects and segmentations say -> frames that are out, masks of images
 vocabulary  text of a header -> a word of an allow-list, or nothing
 reasons   why a file was skipped or quarantined: one table of codes
 scan      relative paths -> headers, in a pool of processes
@@ -15,6 +18,7 @@ layouts   files and a table -> labels, patients and splits of every source
 split     patients -> train, val or test
 plan      sources -> duplicates settled, samples permuted, rows of buckets assigned
 write     the slots of one shard -> decoded pixels -> the shard
+preview   what an ingest would do: --dry-run
 run       all of the above, then the commit
 secret    the secret -> keys; the private folder that leads back from a key to a file
 

@@ -30,7 +30,6 @@ class Segmentation:
     def __init__(self, parsed: Parsed) -> None:
         self._root = parsed.dataset
         self._pixels = DicomPixels(parsed)
-        self._groups = FrameGroups(self._root, self._pixels.form.frames, required=False)
         self._kind = text(self._root, "SegmentationType").upper()
         self._maximum = integer(self._root, "MaximumFractionalValue") or 0
         self._background = [0, integer(self._root, "PixelPaddingValue") or 0]
@@ -45,9 +44,10 @@ class Segmentation:
         A frame that was made of none, of several, or not pixel by pixel, has a reference without a UID.
         """
         form = self._pixels.form
+        groups = FrameGroups(self._root, form.frames, required=False)
         own_uid = identifier(self._root, "SOPInstanceUID")
         for own_frame in range(form.frames):
-            images = _sources(self._groups.of(own_frame))
+            images = _sources(groups.of(own_frame))
             alone = len(images) == 1 and len(images[0][1]) <= 1
             uid, frames = images[0] if alone else ("", [])
             yield Reference(

@@ -117,7 +117,8 @@ def enter_scans(
             ((listed.number, pack_sources(scan.sources)) for listed, scan in batch if scan.sources),
         )
         for listed, scan in batch:
-            enter_references(book, listed.number, scan.references)
+            if scan.references:
+                enter_references(book, listed.number, scan.references)
 
 
 def label_files(
