@@ -1,5 +1,6 @@
 """A patient who is forgotten is in no file of a store, comes back in no ingest; nobody else is touched."""
 
+import errno
 import itertools
 import json
 import os
@@ -298,6 +299,23 @@ def test_a_damaged_store_is_not_copied(store):
     with pytest.raises(CorruptChunkError, match="nothing was changed"):
         run(store, "P1\n")
     assert (store / "zarr.json").read_bytes() == root
+
+
+@pytest.mark.parametrize("call", [3, 9, 20])
+def test_a_full_disk_is_one_sentence_and_changes_nothing(store, monkeypatch, call):
+    before, calls, fsync = images_of(store), itertools.count(), os.fsync
+
+    def full(fd):
+        if next(calls) == call + 6:  # behind those of the audit log
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(PyradError, match="No space left on device; nothing was committed"):
+            run(store, "P1\n")
+    assert images_of(store) == before
+    assert run(store, "P1\n")["images"] == 3
 
 
 class Killed(BaseException):

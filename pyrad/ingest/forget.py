@@ -180,7 +180,7 @@ def _commit_without(
     whole = zip(store.manifest.parts, keeps, held, strict=True)
     todo = [(part, keep) for part, keep, is_held in whole if is_held]
     shards = sum(entry.shards for part, _ in todo for entry in part.arrays)
-    with reporter.stage("forget", shards, "shards") as stage:
+    with reporter.stage("forget", shards, "shards") as stage, durable.disk_errors(store.path.name):
         for part, keep in todo:
             part_id = f"{int(writer.part_id) + len(trees):06d}"
             folder = writer.work_folder() / part_id
