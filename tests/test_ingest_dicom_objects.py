@@ -103,6 +103,10 @@ def test_a_label_map_is_where_it_is_not_background():
     data = segmentation([values], [[instance("1.2.3.1")]], kind="LABELMAP", SOPClassUID=LABEL_MAP)
     assert references(data) == [("mask", "1.2.3.1", None)]
     assert mask(data, 0).tolist() == [[False, True], [True, True]]
+    colored = segmentation(
+        [values], [[]], kind="LABELMAP", SOPClassUID=LABEL_MAP, PhotometricInterpretation="PALETTE COLOR"
+    )
+    assert mask(colored, 0).tolist() == [[False, True], [True, True]]
     padded = segmentation([values], [[]], kind="LABELMAP", SOPClassUID=LABEL_MAP, PixelPaddingValue=255)
     assert mask(padded, 0).tolist() == [[False, True], [True, False]]
 

@@ -7,11 +7,14 @@ from pydicom.uid import UID
 
 from pyrad.ingest.dicom_parse import quiet
 
+_NEWER = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}  # than pydicom's list
 _NAMES = frozenset(name.casefold() for name, kind, *_ in UID_dictionary.values() if kind == "SOP Class")
 
 
 def class_name(uid: str) -> str:
     """The standard's name of a SOP class; "" where it has none: a private UID may say whose file this is."""
+    if uid in _NEWER:
+        return _NEWER[uid]
     with quiet():
         name = str(UID(uid).name) if len(uid) <= 64 else uid
     return "" if name == uid else name

@@ -29,6 +29,8 @@ class Segmentation:
 
     def __init__(self, parsed: Parsed) -> None:
         self._root = parsed.dataset
+        if text(self._root, "PhotometricInterpretation") == "PALETTE COLOR":
+            self._root.PhotometricInterpretation = "MONOCHROME2"  # labels, whatever colour they are shown in
         self._pixels = DicomPixels(parsed)
         self._kind = text(self._root, "SegmentationType").upper()
         self._maximum = integer(self._root, "MaximumFractionalValue") or 0
