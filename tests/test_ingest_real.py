@@ -6,6 +6,7 @@ import zipfile
 from collections import Counter, defaultdict
 
 import numpy as np
+import pydicom
 import pytest
 from archives import ingest, samples_of
 from PIL import Image
@@ -88,3 +89,17 @@ def test_every_file_of_a_hostile_zip_is_accounted_for(real_data, tmp_path):
     for sample in rows_of(store):
         splits[sample["study"] or sample["group"]].add(sample["split"])
     assert all(len(its) == 1 for its in splits.values())
+
+
+def test_a_segmentation_of_highdicom_is_the_mask_of_its_image(real_data, tmp_path):
+    names = ("ct_image.dcm", "seg_image_ct_binary_single_frame.dcm")
+    (tmp_path / "a").mkdir()
+    with zipfile.ZipFile(real_data / "dicom.zip") as file:
+        for name in names:
+            (tmp_path / "a" / name).write_bytes(file.read(f"highdicom/{name}"))
+    ingest(tmp_path / "s.zarr", tmp_path / "a", include=("derived",))
+    (row,) = samples_of(tmp_path / "s.zarr")
+    image, segments = (pydicom.dcmread(tmp_path / "a" / name).pixel_array for name in names)
+    assert np.array_equal(row["image"], image)
+    assert segments.any()
+    assert np.array_equal(row["stored_mask"], segments > 0)
