@@ -62,9 +62,9 @@ COMMANDS = {
         example="pyrad info chest.zarr",
     ),
     "verify": Command(
-        options="pyrad.cli:StoreOptions",
-        run="pyrad.cli:_verify",
-        summary="check every byte of a store against its manifest",
+        options="pyrad.ingest.rewrite:VerifyOptions",
+        run="pyrad.ingest.rewrite:verify_store",
+        summary="check every byte of a store, and make again what is damaged",
         example="pyrad verify chest.zarr",
     ),
     "card": Command(
@@ -181,14 +181,6 @@ def _info(options: StoreOptions, reporter: Reporter) -> None:
 
     facts = info(options.store)
     reporter.result(facts, info_text(facts))
-
-
-def _verify(options: StoreOptions, reporter: Reporter) -> None:
-    from pyrad.store.verify import verify
-
-    counts = verify(options.store, reporter=reporter)
-    text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    reporter.result(counts, f"{options.store.name} is whole: {text}")
 
 
 def _overview() -> str:

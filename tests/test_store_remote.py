@@ -48,8 +48,9 @@ URL = f"s3://{BUCKET}/stores/chest.zarr"
 
 
 def commit(**how):
-    with checked_out(STORE) as folder:
-        add_part(folder, mixed(how.pop("seed", 0)), masks={1: MASK}, **how)
+    with checked_out(STORE) as working:
+        add_part(working.folder, mixed(how.pop("seed", 0)), masks={1: MASK}, **how)
+        working.publish()
 
 
 def test_a_path_folds_the_slashes_of_a_url_and_it_is_known_again():
@@ -83,11 +84,12 @@ def test_a_part_is_added_by_another_machine(s3, tmp_path, monkeypatch):
 
 def test_of_two_first_commits_one_is_made(s3, tmp_path, monkeypatch):
     def overtaken():
-        with checked_out(STORE) as folder:
-            add_part(folder, mixed(), masks={1: MASK})
+        with checked_out(STORE) as working:
+            add_part(working.folder, mixed(), masks={1: MASK})
             with monkeypatch.context() as patch:
                 other_machine(patch, tmp_path / "second")
                 commit(seed=50, first=100)
+            working.publish()
 
     with pytest.raises(StoreBusyError, match="run the same command again"):
         overtaken()

@@ -1,4 +1,4 @@
-"""A folder, a zip file or a single file -> relative paths with sizes, and a safe opener of their bytes.
+"""A folder, a zip file, a single file or a bucket -> relative paths with sizes, and a safe opener of bytes.
 
 Nothing outside the archive is ever read. In a folder, symbolic links are listed and not followed, and pipes
 and devices are not opened. A zip that names paths outside itself, holds links or inflates past any real data
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pyrad.errors import UnsafeArchiveError, UsageError
+from pyrad.errors import PyradError, UnsafeArchiveError, UsageError
 from pyrad.ingest.policy import MAX_FILE_BYTES
 from pyrad.ingest.reasons import Rejected
+from pyrad.store.bucket import Bucket, url_of
 
 # Deflate inflates at most 1032-fold; images stay far below this one, unless they are small and empty.
 MAX_RATIO = 200
@@ -54,11 +55,14 @@ def path_bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def open_archive(path: Path) -> FolderArchive | ZipArchive:
-    """The archive at ``path``: a folder, a zip file (known by its content), or one file as an archive of one.
+def open_archive(path: Path) -> Archive:
+    """The archive at ``path``: a folder, a zip (known by its content), one file, or s3://bucket/prefix.
 
     UsageError where nothing is there or it cannot be opened; UnsafeArchiveError for a zip that is refused.
     """
+    url = url_of(path)
+    if url is not None:
+        return BucketArchive(url)
     try:
         path = path.resolve(strict=True)  # a link that the user names is the user's choice
         if path.is_dir():
@@ -221,3 +225,27 @@ def _entries(path: Path, version: tuple[int, int]) -> dict[str, zipfile.ZipInfo]
             f"the entries of {path.name} overlap or inflate to {inflated} bytes; inspect it by hand"
         )
     return entries
+
+
+class BucketArchive:
+    """Objects as files, read on any machine that has credentials of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._bucket = Bucket(url)
+
+    def members(self) -> list[Member]:
+        """Every object, sorted by the bytes of its path."""
+        found = sorted(self._bucket.list(), key=lambda file: path_bytes(file.path))
+        return [Member(path=file.path, size=file.bytes) for file in found]
+
+    def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
+        """The bytes of an object; Rejected where it is larger than ``limit`` or cannot be read."""
+        try:
+            got = self._bucket.read(path, first=limit + 1)
+        except PyradError:
+            raise Rejected("unreadable-file") from None
+        if got is None:
+            raise Rejected("unreadable-file")
+        if len(got[0]) > limit:
+            raise Rejected("file-too-large", detail=f"more than {limit} bytes")
+        return got[0]

@@ -23,6 +23,7 @@ from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
 from pyrad.ingest.series_percentiles import shares_percentiles
 from pyrad.progress import Reporter
 from pyrad.records import Source
+from pyrad.store.bucket import url_of
 
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -57,7 +58,7 @@ def open_sources(options: IngestOptions) -> list[Opened]:
     store = options.store.resolve()
     own = (store, store.with_name(store.name + ".partial"))
     opened = []
-    for path in dict.fromkeys(Path(path).resolve() for path in options.src):
+    for path in dict.fromkeys(path if url_of(path) else path.resolve() for path in options.src):
         archive = open_archive(path)
         inside = [f"{it.relative_to(path).as_posix()}/" for it in own if it.is_relative_to(path)]
         members = tuple(member for member in archive.members() if not member.path.startswith(tuple(inside)))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrad.errors import QuarantineBudgetError, UsageError
@@ -44,24 +44,36 @@ from pyrad.progress import Reporter
 from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader
 from pyrad.store.layout import Profile
+from pyrad.store.remote import Working, checked_out
 from pyrad.store.writer import StoreWriter
 
 _SHOWN = 10  # quarantined files that are named one by one
 _SELF_EVIDENT = frozenset({"not-in-table", "not-an-image", "mask"})
 
 
-def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSummary | Preview:
+def run(
+    options: IngestOptions, reporter: Reporter | None = None, only: Collection[str] | None = None
+) -> IngestSummary | Preview:
     """Bring the archives of ``options`` into its store and return what became of every file.
 
-    With ``dry_run``, nothing is written anywhere, and what would become of them is returned.
+    With ``dry_run``, nothing is written anywhere, and what would become of them is returned. Where ``only``
+    is given, other files than those that the ledger calls so are passed over: a part is made again as it was.
+    The path of a file in two archives counts for both.
+
     UsageError, SecretError, UnsafeArchiveError, StoreBusyError and QuarantineBudgetError commit nothing;
     what was written before a signal or a full disk is taken up by the next run of the same command.
     """
-    reporter = reporter or Reporter()
+    with checked_out(options.store) as working:
+        return _run(options, working, reporter or Reporter(), only)
+
+
+def _run(
+    options: IngestOptions, working: Working, reporter: Reporter, only: Collection[str] | None
+) -> IngestSummary | Preview:
     began_s = time.monotonic()
     sources = open_sources(options)
     selection = select([source.listing for source in sources], options)
-    there = manifest.read_manifest(options.store)
+    there = manifest.read_manifest(working.folder)
     secret = resolve_secret(
         options.secret_file,
         key_check=there.key_check if there else None,
@@ -80,6 +92,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         "secret": secret,
         "names": Names(secret, options.group_by, there.forgotten if there else ()),
         "sources": sources,
+        "only": only,
         "private": private,
     }
     if options.dry_run:  # always with this machine's processes: a cluster wants a folder to write in
@@ -91,7 +104,7 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
             return _Planning(**planning, book=book, store=store, workers=workers).preview(selection)
     with (
         StoreWriter.open(
-            options.store,
+            working.folder,
             codec=_profile(options),
             key_check=secret.key_check,
             file_salt=secret.file_salt,
@@ -103,7 +116,15 @@ def run(options: IngestOptions, reporter: Reporter | None = None) -> IngestSumma
         nullcontext() if writer.manifest is None else reader.open_store(options.store) as store,
     ):
         audit = AuditLog(private.path, secret)
-        ingest = _Ingest(**planning, book=book, store=store, workers=workers, audit=audit, writer=writer)
+        ingest = _Ingest(
+            **planning,
+            book=book,
+            store=store,
+            workers=workers,
+            audit=audit,
+            writer=writer,
+            publish=working.publish,
+        )
         return ingest.run(selection, began_s)
 
 
@@ -117,6 +138,7 @@ class _Planning:
     names: Names
     book: Book
     sources: Sequence[Opened]
+    only: Collection[str] | None
     private: PrivateFolder
     store: reader.Store | None  # as it was before
     workers: Workers | ClusterWorkers
@@ -176,8 +198,11 @@ class _Planning:
             )
 
     def _scan(self, selection: Selection) -> list[Census]:
-        list_sources(self.book, self.sources, selection, self.names)
-        return scan_sources(self.book, self.sources, selection, self.names, self.workers, self.reporter)
+        sources = self.sources
+        if self.only is not None:
+            sources = [_chosen(source, self.names, self.only) for source in sources]
+        list_sources(self.book, sources, selection, self.names)
+        return scan_sources(self.book, sources, selection, self.names, self.workers, self.reporter)
 
     def _check_anything(self, plan: Plan) -> None:
         """UsageError where the sources hold nothing that is, was or should have been stored."""
@@ -199,6 +224,7 @@ class _Ingest(_Planning):
 
     audit: AuditLog
     writer: StoreWriter
+    publish: Callable[[], None]
 
     def run(self, selection: Selection, began_s: float) -> IngestSummary:
         """Plan, write, commit."""
@@ -266,6 +292,7 @@ class _Ingest(_Planning):
             split=recorded_split(self.book, self.options),
             options={**recorded_options(self.options), "versions": shaping_versions()},
         )
+        self.publish()
         return part
 
     def _name_the_quarantined(self) -> None:
@@ -304,6 +331,11 @@ class _Ingest(_Planning):
         )
         self.reporter.result(summary.as_record(), summary.as_text())
         return summary
+
+
+def _chosen(source: Opened, names: Names, only: Collection[str]) -> Opened:
+    members = tuple(member for member in source.members if names.source(member.path) in only)
+    return replace(source, members=members)
 
 
 def _profile(options: IngestOptions) -> Profile | None:

@@ -18,8 +18,9 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
@@ -103,15 +104,23 @@ class _MirrorFolder(StoreFolder):
         return super().open(path, expected_bytes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Working:
+    """Where a store is written, and what makes it seen once it is committed there."""
+
+    folder: Path
+    publish: Callable[[], None]
+
+
 @contextmanager
-def checked_out(store: Path) -> Iterator[Path]:
-    """The folder in which a store is written: itself, or a remote one's working copy, sent up at the end.
+def checked_out(store: Path) -> Iterator[Working]:
+    """The folder in which a store is written: itself, or the working copy that ``publish`` sends up.
 
     Note [conditional commit]. StoreBusyError where another writer commits first, or has claimed to.
     """
     url = url_of(store)
     if url is None:
-        yield store
+        yield Working(folder=store, publish=lambda: None)
         return
     mirror = Mirror(url, data_folder())
     mirror.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,8 +128,11 @@ def checked_out(store: Path) -> Iterator[Path]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)  # working copies of one machine take turns
         etag = _pull(mirror)
-        yield mirror.path
-        _push(mirror, etag)
+
+        def publish() -> None:
+            _push(mirror, etag)
+
+        yield Working(folder=mirror.path, publish=publish)
     finally:
         os.close(fd)
 

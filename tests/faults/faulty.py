@@ -94,7 +94,16 @@ class Scene:
         }
         source = str(self.folder / archive)
         command = [sys.executable, "-m", "pyrad.ingest", source, "--store", str(self.store)]
-        command += ["--private", str(self.folder / "private"), "--workers", "1", "--max-quarantine", "100%"]
+        command += [
+            "--private",
+            str(self.folder / "private"),
+            "--workers",
+            "1",
+            "--columns",
+            "mask=mask",
+            "--max-quarantine",
+            "100%",
+        ]
         ended = subprocess.run(
             command,
             env={**os.environ, **faults, "PYRAD_SECRET": "of the tests"},

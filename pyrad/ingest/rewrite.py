@@ -1,0 +1,210 @@
+"""A damaged store, and the archives it was made of -> the same bytes again, or what cannot be restored.
+
+A store's bytes follow from its sources, options and secret. So a damaged part is made once more, beside the
+store, from the files that its ledger names; where a file of the copy has the hash that the manifest promises,
+it takes the damaged one's place. Nothing else is ever replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pyrad.errors import IntegrityError, UsageError
+from pyrad.ingest.audit import AuditLog
+from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.run import run
+from pyrad.ingest.secret import resolve_secret
+from pyrad.progress import Reporter
+from pyrad.store import durable, layout, manifest
+from pyrad.store.bucket import url_of
+from pyrad.store.manifest import FileEntry, Manifest, Part
+from pyrad.store.verify import verify
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The options of `pyrad verify`."""
+
+    store: Path = field(metadata={"help": "the store, a folder NAME.zarr", "positional": True})
+    rewrite_from: tuple[Path, ...] = field(
+        default=(),
+        metadata={"help": "archives the store was made of: what is damaged is made of them again"},
+    )
+    table: Path | None = field(
+        default=None, metadata={"help": "the label table that the ingest was given", "metavar": "FILE"}
+    )
+    anatomy_table: Path | None = field(
+        default=None, metadata={"help": "the anatomy table that the ingest was given", "metavar": "FILE"}
+    )
+    select: tuple[str, ...] = field(
+        default=(), metadata={"help": "what the ingest was given as --select, where it had words in it"}
+    )
+    burned_in: str | None = field(
+        default=None, metadata={"help": "what the ingest was given as --burned-in, where that names a file"}
+    )
+    secret_file: Path | None = field(
+        default=None, metadata={"help": "file with the secret of the store", "metavar": "FILE"}
+    )
+    private: Path | None = field(
+        default=None, metadata={"help": "the private folder of the store's ingests", "metavar": "DIR"}
+    )
+    workers: int | None = field(default=None, metadata={"help": "processes that read and decode"})
+
+    def __post_init__(self) -> None:
+        if self.rewrite_from and url_of(self.store):
+            raise UsageError(
+                "--rewrite-from mends stores on a disk: copy this one here, mend it, and copy it back"
+            )
+
+
+def verify_store(options: VerifyOptions, reporter: Reporter) -> None:
+    """Check a store; where archives are given, first restore what is damaged."""
+    if options.rewrite_from:
+        restored = rewrite(options, reporter)
+        reporter.say(f"{restored} damaged files were restored" if restored else "no file is damaged")
+    counts = verify(options.store, reporter=reporter)
+    text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    reporter.result(counts, f"{options.store.name} is whole: {text}")
+
+
+def rewrite(options: VerifyOptions, reporter: Reporter) -> int:
+    """Restore every damaged file of a store from its archives; returns how many there were.
+
+    IntegrityError where the root itself is damaged, or a file comes out with other bytes than were committed:
+    then other archives, options or versions made it, and the store keeps what it has.
+    """
+    store = options.store.resolve()
+    there = manifest.read_manifest(store)
+    if there is None:
+        raise UsageError(f"{options.store} is no pyrad store")
+    secret = resolve_secret(options.secret_file, key_check=there.key_check, store=store.name)
+    lock = durable.lock_folder(store.with_name(store.name + ".partial"), store.name)
+    try:
+        damaged = {
+            part.id: [file for file in part.files if not _is_whole(store, file, there)]
+            for part in there.parts
+        }
+        count = sum(map(len, damaged.values()))
+        lost: list[str] = []
+        if count:
+            private = PrivateFolder(options.private, secret.key_check)
+            with AuditLog(private.path, secret).event("rewrite", store=store.name, files=count) as outcome:
+                for number, part in enumerate(there.parts):
+                    if damaged[part.id]:
+                        lost += _rewrite_part(store, there, number, damaged[part.id], options, reporter)
+                outcome["lost"] = len(lost)
+        if lost:
+            names = "\n".join(sorted(lost)[:_SHOWN])
+            raise IntegrityError(
+                f"{len(lost)} of {count} damaged files of {store.name} could not be restored: what was made "
+                "of the archives has other bytes. Give the archives and options of the ingest that made the "
+                f"part, and install the versions of pyrad and its decoders of that time:\n{names}"
+            )
+        return count
+    finally:
+        os.close(lock)
+
+
+def _rewrite_part(
+    store: Path,
+    there: Manifest,
+    number: int,
+    damaged: Sequence[FileEntry],
+    options: VerifyOptions,
+    reporter: Reporter,
+) -> list[str]:
+    """Make one part again and put its files in place; returns the paths of those that came out otherwise."""
+    part = there.parts[number]
+    reporter.say(f"part {part.id}: {len(damaged)} files are damaged; it is made again beside the store")
+    with tempfile.TemporaryDirectory(dir=store.parent, prefix=f".{store.name}.rewrite-") as folder:
+        twin = Path(folder, store.name)
+        _lay_earlier_parts(store, there, number, twin)
+        only = None if any(f.path.endswith(layout.LEDGER_FILE) for f in damaged) else _ledger(store, part)
+        ingest = IngestOptions(
+            src=options.rewrite_from,
+            store=twin,
+            private=Path(folder, "private"),
+            secret_file=options.secret_file,
+            workers=options.workers,
+            table=options.table,
+            anatomy_table=options.anatomy_table,
+            max_quarantine="100%",
+            codec=there.codec,
+            **_recorded(there, options),
+        )
+        run(ingest, Reporter("silent"), only=only)
+        made = manifest.read_manifest(twin)
+        lost = []
+        for file in damaged:
+            if made is None or not _is_whole(twin, file, there):
+                lost.append(file.path)
+                continue
+            target = store / file.path
+            durable.make_folders(store, file.path.rpartition("/")[0])
+            (twin / file.path).replace(target)  # it was synced when it was written
+            durable.sync_folder(target.parent)
+        return lost
+
+
+def _lay_earlier_parts(store: Path, there: Manifest, number: int, twin: Path) -> None:
+    """A store of the parts before this one, by hard links: what the part was added to."""
+    earlier = there.parts[:number]
+    if not earlier:
+        return
+    for path in [
+        *(file.path for part in earlier for file in part.files),
+        f"{layout.PARTS}/{layout.ROOT_DOCUMENT}",
+    ]:
+        (twin / path).parent.mkdir(parents=True, exist_ok=True)
+        os.link(store / path, twin / path)
+    counts = {**there.counts, "samples": sum(part.samples for part in earlier)}
+    (twin / layout.ROOT_DOCUMENT).write_bytes(
+        manifest.root_bytes(replace(there, parts=earlier, counts=counts))
+    )
+
+
+def _recorded(there: Manifest, options: VerifyOptions) -> dict[str, Any]:
+    """The options of the ingest, as far as the manifest has them."""
+    known = {
+        name: value for name, value in there.options.items() if name in IngestOptions.__dataclass_fields__
+    }
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    if options.select or "select" in known:
+        known["select"] = options.select or known["select"]
+    if options.burned_in is not None:
+        known["burned_in"] = options.burned_in
+    if known.get("burned_in") == "rules":
+        raise UsageError("the ingest had rules for burned-in text: give them by --burned-in rules:FILE")
+    if there.split["source"] == "ratios":
+        known["split"] = "/".join(str(ratio) for ratio in there.split["ratios"])
+    return known
+
+
+def _ledger(store: Path, part: Part) -> frozenset[str]:
+    """What the ledger of a part calls the files of its ingest."""
+    path = store / layout.PARTS / part.id / layout.LEDGER_FILE
+    return frozenset(pq.read_table(path, columns=["source"])["source"].to_pylist())
+
+
+def _is_whole(store: Path, file: FileEntry, there: Manifest) -> bool:
+    """Whether a file has the size and the hash that the manifest promises."""
+    try:
+        fd = os.open(store / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.fstat(fd).st_size == file.bytes and durable.file_hash(fd, there.file_salt) == file.sha256
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

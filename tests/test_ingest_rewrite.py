@@ -1,0 +1,134 @@
+"""Damaged stores made whole again from their archives, byte for byte, or left as they are with a sentence."""
+
+import shutil
+
+import pytest
+from archives import dicom, ingest, pixels, png, table, tree
+
+from pyrad.errors import IntegrityError, SecretError, UsageError
+from pyrad.ingest.rewrite import VerifyOptions, rewrite, verify_store
+from pyrad.progress import Reporter
+from pyrad.store.verify import verify
+
+QUIET = Reporter("silent")
+
+
+@pytest.fixture(autouse=True)
+def _own_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store of two parts: PNG with masks and a file that does not decode, then DICOM beside them."""
+    folder = tmp_path_factory.mktemp("made")
+    archive = folder / "archive"
+    rows = ["path,label,patient,mask"]
+    for n in range(8):
+        png(archive / f"{n}.png", pixels(n, rows=16 + n % 2))
+        rows.append(f"{n}.png,{'ab'[n % 2]},p{n},{'m.png' if n == 2 else ''}")
+    png(archive / "m.png", pixels(9, high=2))
+    (archive / "bad.png").write_bytes((archive / "0.png").read_bytes()[:-30])
+    table(archive / "labels.csv", "\n".join([*rows, "bad.png,a,p9,"]))
+    for n in range(6):
+        image = pixels(50 + n, dtype="int16")
+        dicom(folder / "second" / f"{n}.dcm", image, uid=f"1.2.{n}", patient=f"P{n}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYRAD_SECRET", "of the tests")
+        how = {"max_quarantine": "50%", "private": folder / "private"}
+        ingest(folder / "s.zarr", archive, columns=("mask=mask",), **how)
+        ingest(folder / "s.zarr", folder / "second", columns=(), **how)
+    return folder
+
+
+@pytest.fixture
+def damaged(made, tmp_path):
+    """A copy of the store and its archives."""
+    for name in ("s.zarr", "archive", "second", "private"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path
+
+
+def options(folder, **more):
+    given = {
+        "rewrite_from": (folder / "archive", folder / "second"),
+        "private": folder / "private",
+        "workers": 1,
+    }
+    return VerifyOptions(store=folder / "s.zarr", **{**given, **more})
+
+
+FILES = (
+    "parts/000001/images/16x20_u8/c/0/0/0",
+    "parts/000001/masks/16x20_u8/c/0/0/0",
+    "parts/000001/images/17x20_u8/zarr.json",
+    "parts/000001/index.bin",
+    "parts/000001/samples.parquet",
+    "parts/000002/images/16x20_i16/c/0/0/0",
+    "parts/000002/zarr.json",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [*((name, "flip") for name in FILES), (FILES[0], "cut"), (FILES[1], "delete")]
+)
+def test_a_damaged_file_is_made_again(damaged, made, name, how):
+    file = damaged / "s.zarr" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    if how == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(data if how == "flip" else data[:-3])
+    with pytest.raises(IntegrityError):
+        verify(damaged / "s.zarr")
+    assert rewrite(options(damaged), QUIET) == 1
+    assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
+    assert sorted(p.name for p in damaged.iterdir()) == [
+        "archive",
+        "private",
+        "s.zarr",
+        "s.zarr.partial",
+        "second",
+    ]
+    verify_store(options(damaged), QUIET)
+
+
+def test_everything_but_the_root_can_be_lost(damaged, made):
+    shutil.rmtree(damaged / "s.zarr" / "parts" / "000001" / "images")
+    shutil.rmtree(damaged / "s.zarr" / "parts" / "000002")
+    assert rewrite(options(damaged), QUIET) > 4
+    assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
+
+
+def test_a_part_without_its_ledger_needs_just_its_own_archive(damaged, made):
+    (damaged / "s.zarr/parts/000001/ledger.parquet").unlink()
+    assert rewrite(options(damaged, rewrite_from=(damaged / "archive",)), QUIET) == 1
+    assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
+
+
+def test_a_whole_store_is_not_touched(damaged, made):
+    assert rewrite(options(damaged), QUIET) == 0
+    assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
+
+
+def test_another_archive_restores_nothing_and_says_so(damaged):
+    file = damaged / "s.zarr" / FILES[0]
+    file.write_bytes(b"gone")
+    png(damaged / "archive" / "0.png", pixels(77))
+    with pytest.raises(IntegrityError, match=r"(?s)1 of 1 damaged files .*16x20_u8/c/0/0/0"):
+        rewrite(options(damaged), QUIET)
+    assert file.read_bytes() == b"gone"
+
+
+def test_a_damaged_root_and_a_wrong_secret_are_refused(damaged, monkeypatch):
+    (damaged / "s.zarr" / FILES[0]).unlink()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYRAD_SECRET", "another")
+        with pytest.raises(SecretError):
+            rewrite(options(damaged), QUIET)
+    (damaged / "s.zarr/zarr.json").write_bytes(b"{}")
+    with pytest.raises(UsageError):
+        rewrite(options(damaged), QUIET)
