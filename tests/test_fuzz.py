@@ -14,7 +14,7 @@ import seeds
 import targets
 
 FUZZ = Path(native.__file__).parent
-MUTATIONS = {"image_file": 20, "label_table": 300, "store_root": 200, "store_file": 5}
+MUTATIONS = {"image_file": 20, "label_table": 300, "outline_file": 300, "store_root": 200, "store_file": 5}
 
 
 def inputs(target, folder):

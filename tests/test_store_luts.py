@@ -1,13 +1,12 @@
 """Lookup tables in a store: each once, in one order, checked, numbered over all parts."""
 
-import json
 import pickle
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damage import edit_root, recommit, rewrite_samples
+from damage import recommit, rewrite_samples
 from parts import add_part, picture, tree_bytes
 
 from pyrad.errors import IntegrityError, PyradError
@@ -47,7 +46,6 @@ def test_each_table_is_stored_once_and_named_by_its_row(path):
         assert store.samples["voi_lut"].to_pylist() == [2, None, 0, 2]
         assert store.samples["modality_lut"].to_pylist() == [None, None, 1, 2]
         assert pickle.loads(pickle.dumps(store)).luts.all() == (LOW, DEEP, LONG)  # noqa: S301
-        assert store.manifest.format == 2
 
 
 def test_tables_of_later_parts_are_numbered_behind(path):
@@ -72,10 +70,9 @@ def test_the_order_of_arrival_changes_no_byte():
     assert luts.luts_table({}) is None
 
 
-def test_a_store_without_tables_is_of_the_first_version(tmp_path):
+def test_a_store_without_tables_has_no_file_of_them(tmp_path):
     store = stored(tmp_path / "b.zarr", {}, {})
     assert FILE not in tree_bytes(store)
-    assert json.loads((store / "zarr.json").read_bytes())["attributes"]["pyrad"]["format"] == 1
     with open_store(store) as opened:
         assert opened.luts.all() == ()
         assert opened.samples["voi_lut"].null_count == 2
@@ -110,10 +107,6 @@ FAULTS = {
     ),
     "contents": (lambda path: (path / FILE).write_bytes(bytes(400)), "luts.parquet"),
     "gone": (lambda path: (path / FILE).unlink(), "luts.parquet"),
-    "version": (
-        lambda path: edit_root(path, lambda _, raw: raw.update(format=1)),
-        "format version 1 is not that of its parts, 2",
-    ),
 }
 
 

@@ -54,7 +54,7 @@ EDITS = {
     "samples": lambda _, raw: (raw["parts"][0].update(samples=99), raw["counts"].update(samples=99)),
     "format": lambda _, raw: raw.update(format=0),
     "extra field": lambda _, raw: raw.update(extra=1),
-    "missing field": lambda _, raw: raw.pop("split"),
+    "missing field": lambda _, raw: raw.pop("counts"),
     "no parts": lambda _, raw: raw.update(parts=[]),
     "parts as text": lambda _, raw: raw.update(parts="000001"),
     "consolidated shape": lambda root, _: root["consolidated_metadata"]["metadata"][ARRAY].update(

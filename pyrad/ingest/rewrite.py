@@ -140,7 +140,7 @@ def _rewrite_part(
             anatomy_table=options.anatomy_table,
             max_quarantine="100%",
             codec=there.codec,
-            **_recorded(there, options),
+            **_recorded(part, options),
         )
         run(ingest, Reporter("silent"), only=only)
         made = manifest.read_manifest(twin)
@@ -173,10 +173,10 @@ def _lay_earlier_parts(store: Path, there: Manifest, number: int, twin: Path) ->
     )
 
 
-def _recorded(there: Manifest, options: VerifyOptions) -> dict[str, Any]:
+def _recorded(part: Part, options: VerifyOptions) -> dict[str, Any]:
     """The options of the ingest, as far as the manifest has them."""
     known = {
-        name: value for name, value in there.options.items() if name in IngestOptions.__dataclass_fields__
+        name: value for name, value in part.options.items() if name in IngestOptions.__dataclass_fields__
     }
     known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
     if options.select or "select" in known:
@@ -185,8 +185,8 @@ def _recorded(there: Manifest, options: VerifyOptions) -> dict[str, Any]:
         known["burned_in"] = options.burned_in
     if known.get("burned_in") == "rules":
         raise UsageError("the ingest had rules for burned-in text: give them by --burned-in rules:FILE")
-    if there.split["source"] == "ratios":
-        known["split"] = "/".join(str(ratio) for ratio in there.split["ratios"])
+    if part.split["source"] == "ratios":
+        known["split"] = "/".join(str(ratio) for ratio in part.split["ratios"])
     return known
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +37,7 @@ from pyrad.store.layout import (
     masks_of,
 )
 
-FORMAT = 2  # the newest that is read; a store without lookup tables that forgot nobody is written as 1
+FORMAT = 2  # 1 was pyrad 0.1.0's, without the options of each part
 ROOT_BYTES_LIMIT = (
     64 << 20
 )  # about 25,000 buckets with all their shards; parsed JSON takes several times its text
@@ -64,6 +64,8 @@ class Part:
     samples: int
     arrays: tuple[ArrayEntry, ...]
     files: tuple[FileEntry, ...]
+    split: Mapping[str, Any]
+    options: Mapping[str, Any]
 
     @property
     def index_bytes(self) -> int:
@@ -87,8 +89,6 @@ class Manifest:
     codec: Profile
     key_check: str
     file_salt: str
-    split: Mapping[str, Any]
-    options: Mapping[str, Any]
     counts: Mapping[str, int]
     parts: tuple[Part, ...]
     forgotten: tuple[str, ...] = ()
@@ -98,16 +98,21 @@ class Manifest:
         """Rows of the samples table, all parts together."""
         return sum(part.samples for part in self.parts)
 
+    @property
+    def split(self) -> Mapping[str, Any]:
+        """How the last part was split."""
+        return self.parts[-1].split
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that shaped the last part."""
+        return self.parts[-1].options
+
 
 def part_documents(part_id: str, arrays: tuple[ArrayEntry, ...], codec: Profile) -> dict[str, dict[str, Any]]:
     """Path of every group and array of a part -> its Zarr document."""
     documents = {path: group_document() for path in group_paths(arrays, part_id)}
     return documents | {entry.path: array_document(entry, codec) for entry in arrays}
-
-
-def format_of(parts: Sequence[Part], forgotten: Sequence[str] = ()) -> int:
-    """The version of the format that these parts, and what is forgotten, need."""
-    return 2 if forgotten or any(part.has_luts for part in parts) else 1
 
 
 def part_file_paths(part_id: str, arrays: tuple[ArrayEntry, ...], *, luts: bool) -> list[str]:
@@ -153,6 +158,8 @@ def parse_root(data: bytes, name: str) -> Manifest:
     raw = attributes.get("pyrad") if isinstance(attributes, dict) else None
     if not isinstance(attributes, dict) or not isinstance(raw, dict):
         raise NotAStoreError(f"{name} is no pyrad store: its {ROOT_DOCUMENT} carries no pyrad manifest")
+    if raw.get("format") == 1:
+        raise UsageError(f"{name} was written by pyrad 0.1.0, whose stores are not read: ingest again")
     if isinstance(raw.get("format"), int) and raw["format"] > FORMAT:
         raise UsageError(
             f"{name} has format version {raw['format']}, and this pyrad reads up to {FORMAT}: upgrade pyrad"
@@ -230,8 +237,6 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         codec=cast("Profile", str(raw["codec"])),
         key_check=_text(raw["key_check"], _HEX16),
         file_salt=_text(raw["file_salt"], _HEX32),
-        split=_mapping(raw["split"]),
-        options=_mapping(raw["options"]),
         counts={str(key): _integer(value) for key, value in _mapping(raw["counts"]).items()},
         parts=tuple(_part(part) for part in raw["parts"]),
         forgotten=tuple(_text(mark, _HEX32) for mark in raw.get("forgotten", ())),
@@ -256,14 +261,20 @@ def _part(raw: dict[str, Any]) -> Part:
         )
         for entry in raw["files"]
     )
-    return Part(id=_text(raw["id"], PART_ID), samples=_integer(raw["samples"]), arrays=arrays, files=files)
+    return Part(
+        id=_text(raw["id"], PART_ID),
+        samples=_integer(raw["samples"]),
+        arrays=arrays,
+        files=files,
+        split=_mapping(raw["split"]),
+        options=_mapping(raw["options"]),
+    )
 
 
 def _faults(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts the format, or itself; later faults rely on the absence of earlier ones."""
-    needed = format_of(manifest.parts, manifest.forgotten)
-    if manifest.format != needed:
-        yield f"format version {manifest.format} is not that of its parts, {needed}"
+    if manifest.format != FORMAT:
+        yield f"format version {manifest.format} is not {FORMAT}"
     if list(manifest.forgotten) != sorted(set(manifest.forgotten)):
         yield "what is forgotten is out of order"
     if manifest.codec not in PROFILES:

@@ -72,7 +72,7 @@ def rewrite_part(
         ledger=tables.checked_ledger(ledger),
         lookup=lookup,
     )
-    return Part(id=part_id, samples=len(samples), arrays=tuple(entries), files=files)
+    return replace(old, id=part_id, samples=len(samples), arrays=tuple(entries), files=files)
 
 
 def _own_columns(store: Store, old: Part) -> pa.Table:

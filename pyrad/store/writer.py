@@ -179,14 +179,19 @@ class StoreWriter:
             )
             old = () if self.manifest is None else self.manifest.parts
             forgotten = () if self.manifest is None else self.manifest.forgotten
-            added = Part(id=self.part_id, samples=len(samples), arrays=entries, files=files)
+            added = Part(
+                id=self.part_id,
+                samples=len(samples),
+                arrays=entries,
+                files=files,
+                split=dict(split),
+                options=dict(options),
+            )
             new = Manifest(
-                format=manifest.format_of((*old, added), forgotten),
+                format=manifest.FORMAT,
                 codec=self.codec,
                 key_check=self._key_check,
                 file_salt=self._file_salt,
-                split=dict(split),
-                options=dict(options),
                 counts={**counts, "samples": sum(p.samples for p in old) + len(samples), "groups": groups},
                 parts=(*old, added),
                 forgotten=forgotten,
@@ -216,7 +221,7 @@ class StoreWriter:
         assert self.manifest is not None  # noqa: S101 - only what is there can be replaced
         new = dataclasses.replace(
             self.manifest,
-            format=manifest.format_of(parts, forgotten),
+            format=manifest.FORMAT,
             parts=tuple(parts),
             counts={**counts, "samples": sum(part.samples for part in parts)},
             forgotten=tuple(forgotten),

@@ -23,7 +23,7 @@ import seeds  # noqa: E402
 
 KEPT = HERE / "corpus"
 FINDINGS = HERE / "findings"
-PYTHON = ("image_file", "label_table", "store_root", "store_file")
+PYTHON = ("image_file", "label_table", "outline_file", "store_root", "store_file")
 LIMITS = ("-timeout=25", "-rss_limit_mb=4096", "-max_len=60000")
 _LARGEST_KEPT_BYTES = 1024
 _MOST_KEPT = 200

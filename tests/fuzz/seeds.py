@@ -59,6 +59,14 @@ def _label_tables() -> list[bytes]:
     ]
 
 
+def _outline_files() -> list[bytes]:
+    points = '[{"points": [{"x": 1, "y": 2}, {"x": 9, "y": 2}, {"x": 5, "y": 8}], "regionType": "freehand"}]'
+    case = (
+        f"<case><number>1</number><tirads>4a</tirads><mark><image>1</image><svg>{points}</svg></mark></case>"
+    )
+    return [case.encode(), f'<?xml version="1.0"?>\n{case}'.encode()]
+
+
 def _store_roots() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         store = damage.sound_store(Path(folder) / "fuzz.zarr", "tilepack")
@@ -85,6 +93,7 @@ def _npy(array: np.ndarray) -> bytes:
 _SEEDS = {
     "image_file": _image_files,
     "label_table": _label_tables,
+    "outline_file": _outline_files,
     "store_root": _store_roots,
     "store_file": _store_files,
 }

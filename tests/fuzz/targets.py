@@ -14,6 +14,9 @@ import numpy as np
 
 from pyrad.errors import PyradError, UsageError
 from pyrad.ingest import files
+from pyrad.ingest.anatomy import packaged
+from pyrad.ingest.layouts import Listing
+from pyrad.ingest.layouts.ddti import ddti
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.reasons import REASONS, Rejected
 from pyrad.ingest.table import read_table
@@ -47,7 +50,16 @@ def image_file(data: bytes) -> None:
 def label_table(data: bytes) -> None:
     """A label table: rows, or a sentence."""
     try:
-        read_table(data, "labels.csv", roles={}, keep=(), need_label=bool(len(data) % 2))
+        read_table(data, "labels.csv", roles={}, keep=(), anatomy=packaged(), need_label=bool(len(data) % 2))
+    except UsageError:
+        return
+
+
+def outline_file(data: bytes) -> None:
+    """The XML of a DDTI case: rows with outlines, or a sentence."""
+    listing = Listing(path=Path("ddti"), paths=("1.xml", "1_1.jpg"), read=lambda _: data)
+    try:
+        ddti(listing)
     except UsageError:
         return
 
@@ -112,6 +124,7 @@ def _check_reason(rejected: Rejected) -> None:
 TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
     "image_file": lambda: image_file,
     "label_table": lambda: label_table,
+    "outline_file": lambda: outline_file,
     "store_root": lambda: store_root,
     "store_file": StoreFile,
 }
