@@ -1,14 +1,18 @@
 """Copies of an image that differ in size, compression, window, flip or turn are found, and never divided."""
 
+import csv
 import io
+import zipfile
 
 import numpy as np
 import pytest
+from archives import Listener, dicom, ingest, npy, png, samples_of, table, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pyrad.ingest import near
+from pyrad.ingest.forget import ForgetOptions, forget
 from pyrad.ingest.thumbnails import ORIENTATIONS, SIDE, likeness, oriented, thumbnail
 
 
@@ -105,3 +109,157 @@ def test_hundreds_of_copies_are_one_cluster_though_a_bucket_is_crowded():
     assert set(near.clusters(pairs.first, pairs.second, count)) == {0}
     flat = np.zeros((count, SIDE, SIDE), np.uint16)
     assert not len(near.find_pairs(flat, near.hashes(flat), np.arange(count), new=count))
+
+
+def real_images(archive):
+    """Path -> grey picture and row of the manifest, of the images of a zip."""
+    with zipfile.ZipFile(archive) as data:
+        rows = [*csv.DictReader(io.TextIOWrapper(data.open("manifest.csv"), "utf-8"))]
+        for row in rows:
+            if row.get("kind", "image") == "image":
+                yield np.asarray(Image.open(io.BytesIO(data.read(row["path"]))).convert("L")), row
+
+
+def test_real_chests_of_different_patients_are_not_alike_and_real_duplicates_are(real_data):
+    for name, count in (("cxr_nih", 0), ("busi", 12)):
+        images, rows = zip(*real_images(real_data / f"{name}.zip"), strict=True)
+        thumbs = np.stack([thumbnail(image) for image in images])
+        pairs = near.find_pairs(thumbs, near.hashes(thumbs), np.arange(len(thumbs)), new=len(thumbs))
+        assert len(pairs) == count
+        for first, second in zip(pairs.first, pairs.second, strict=True):
+            assert rows[first]["dup_group"] == rows[second]["dup_group"]
+
+
+def copies_archive(folder):
+    """``a``: 12 pictures; ``b``: a copy of each, flipped, smaller and saved anew; no patient is known."""
+    for number in range(12):
+        png(folder / "a" / f"{number}.png", scene(number))
+        png(folder / "b" / f"{number}.png", resaved(turned(scene(number), number % 8), 70, (0.7, 0.9)))
+    return folder
+
+
+def test_copies_without_a_patient_are_one_group_and_so_in_one_split(tmp_path):
+    archive = copies_archive(tmp_path / "in")
+    said = Listener()
+    summary = ingest(tmp_path / "s.zarr", archive, split="50/25/25", reporter=said)
+    rows = samples_of(tmp_path / "s.zarr")
+    assert len(rows) == 24
+    assert summary.near_duplicates == {"clusters": 12, "images": 24}
+    splits = {row["group"]: row["split"] for row in rows}
+    assert len(splits) == 12
+    assert {row["labels"][0] for row in rows} == {"a", "b"}
+    (report,) = (tmp_path / "private").glob("near-duplicates-s.zarr-*.html")
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert any(str(report) in text for text in said.said)
+    text = report.read_text()
+    assert all(row["key"] in text for row in rows)
+    assert text.count("<section>") == 12
+    assert "http" not in text.replace("http-equiv", "")
+
+    ingest(tmp_path / "two" / "s.zarr", archive, split="50/25/25", workers=3, private=tmp_path / "private")
+    assert tree(tmp_path / "two" / "s.zarr") == tree(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("choice", ["list", "off"])
+def test_copies_are_listed_only_or_not_looked_for(tmp_path, choice):
+    archive = copies_archive(tmp_path / "in")
+    summary = ingest(tmp_path / "s.zarr", archive, near_duplicates=choice)
+    rows = samples_of(tmp_path / "s.zarr")
+    assert len({row["group"] for row in rows}) == 24
+    assert summary.near_duplicates["clusters"] == (12 if choice == "list" else 0)
+    assert bool([*(tmp_path / "private").glob("*.html")]) == (choice == "list")
+
+
+def ct(image):
+    """Stored values of a CT for a picture."""
+    return image.astype(np.int16) * 4 - 500
+
+
+def test_nothing_is_compared_where_nothing_is_left(tmp_path):
+    image = np.full((8, 8), -2000, np.int16)
+    for number in range(2):
+        dicom(tmp_path / "in" / f"{number}.dcm", image, uid=f"1.2.{number}", PixelPaddingValue=-2000)
+    summary = ingest(tmp_path / "s.zarr", tmp_path / "in", max_quarantine="100%")
+    assert (summary.images, summary.quarantined) == (0, {"only-padding": 2})
+
+
+def test_known_patients_are_never_regrouped_and_a_copy_joins_one(tmp_path):
+    folder = tmp_path / "in"
+    dicom(folder / "1.dcm", ct(scene(1)), uid="1.2.3.1", patient="P1")
+    dicom(folder / "2.dcm", ct(turned(scene(1), 1)), uid="1.2.3.2", patient="P2", study="1.2.2")
+    npy(folder / "3.npy", ct(turned(scene(1), 3)))
+    summary = ingest(tmp_path / "s.zarr", folder)
+    rows = samples_of(tmp_path / "s.zarr")
+    assert len(rows) == 3
+    assert len({row["group"] for row in rows}) == 2
+    assert summary.near_duplicates == {"clusters": 1, "images": 3}
+
+
+def test_what_is_like_a_committed_image_goes_to_its_split_or_stays_out(tmp_path):
+    store = tmp_path / "s.zarr"
+    for number in range(12):
+        dicom(
+            tmp_path / "one" / f"{number}.dcm", ct(scene(number)), uid=f"1.2.1.{number}", patient=f"P{number}"
+        )
+    ingest(store, tmp_path / "one", split="50/25/25")
+    before = {row["key"]: row for row in samples_of(store)}
+    split_of = {}
+    for row in before.values():
+        split_of[next(n for n in range(12) if np.array_equal(row["image"], ct(scene(n))))] = row["split"]
+    train = [number for number, split in split_of.items() if split == "train"]
+    held_out = [number for number, split in split_of.items() if split == "test"]
+    two = tmp_path / "two"
+    for number in range(12):  # no patient: each joins the group of what it is like
+        npy(two / f"{number}.npy", ct(turned(scene(number), 2)))
+    # A new patient who is like one split goes there, with all images; a known one loses the image.
+    dicom(two / "n1.dcm", ct(turned(scene(held_out[0]), 1)), uid="1.2.9.1", patient="NEW")
+    dicom(two / "n2.dcm", ct(scene(90)), uid="1.2.9.2", patient="NEW")
+    dicom(two / "k1.dcm", ct(turned(scene(held_out[0]), 5)), uid="1.2.9.3", patient=f"P{train[0]}")
+    dicom(two / "k2.dcm", ct(scene(91)), uid="1.2.9.4", patient=f"P{train[0]}")
+    summary = ingest(store, two, max_quarantine="100%")
+    assert summary.quarantined == {"near-duplicate": 1}
+    rows = samples_of(store)
+    new = [row for row in rows if row["key"] not in before]
+    assert len(new) == 15
+    assert {row["key"]: row["split"] for row in rows if row["key"] in before} == {
+        key: row["split"] for key, row in before.items()
+    }
+    side = {row["group"]: row["split"] for row in rows}
+    for row in new:
+        assert side[row["group"]] == row["split"]
+        for number, split in split_of.items():
+            if np.array_equal(row["image"], ct(turned(scene(number), 2))):
+                assert row["split"] == split
+        if np.array_equal(row["image"], ct(scene(90))):
+            assert row["split"] == "test"
+    again = tree(store)
+    assert ingest(store, two, max_quarantine="100%").part is None
+    assert tree(store) == again
+
+
+def test_a_new_patient_between_two_splits_loses_an_image(tmp_path):
+    store = tmp_path / "s.zarr"
+    for number in range(8):
+        dicom(
+            tmp_path / "one" / f"{number}.dcm", ct(scene(number)), uid=f"1.2.1.{number}", patient=f"P{number}"
+        )
+    ingest(store, tmp_path / "one", split="50/0/50")
+    by_split = {row["split"]: row["image"] for row in samples_of(store)}
+    dicom(tmp_path / "two" / "1.dcm", turned(by_split["train"], 1), uid="1.2.9.1", patient="NEW")
+    dicom(tmp_path / "two" / "2.dcm", turned(by_split["test"], 1), uid="1.2.9.2", patient="NEW")
+    summary = ingest(store, tmp_path / "two", max_quarantine="100%")
+    assert (summary.images, summary.quarantined) == (1, {"near-duplicate": 1})
+
+
+def test_who_is_forgotten_takes_along_what_joined_them_and_the_page_that_shows_them(tmp_path):
+    folder, store, private = tmp_path / "in", tmp_path / "s.zarr", tmp_path / "private"
+    for number in range(4):
+        dicom(folder / f"{number}.dcm", ct(scene(number)), uid=f"1.2.3.{number}", patient=f"P{number}")
+    npy(folder / "copy.npy", ct(turned(scene(1), 3)))
+    ingest(store, folder)
+    assert len([*private.glob("*.html")]) == 1
+    patients = table(tmp_path / "who.csv", "P1\n")
+    forget(ForgetOptions(store=store, patients=patients, private=private), Listener())
+    assert len(samples_of(store)) == 3
+    assert not [*private.glob("*.html")]
+    assert ingest(store, folder).skipped == {"already-stored": 3, "forgotten": 2}

@@ -309,7 +309,8 @@ def test_images_without_a_patient_may_join():
         label_files(book, found, [Listing(path=Path("x"), paths=(), read=bytes)], selection, told(), names())
         make_plan(book, options=told(), digest_key=b"key", base="")
         keys = [names().key(s, "") for s in files]
-        join(book, [(keys[0], "g"), (keys[1], "g"), (keys[2], "g")])
+        before = dict(book.each("SELECT key, grp FROM frame"))
+        join(book, [(before[key], "g") for key in keys[:3]])
         groups = dict(book.each("SELECT key, grp FROM frame"))
         assert [groups[key] == "g" for key in keys] == [True, True, False, False]
         assign(book, told(), names())

@@ -125,9 +125,9 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
         with audit.event("forget", store=options.store.name, lines=len(lines)) as outcome:
             runs = tuple(find_runs(options.runs, store, _fingerprints(audit, options.store.name)))
             gone = _is_among(groups, patients.groups)
-            marks = patients.marks | {
-                mark(secret, key) for key in _chosen(store, "key", _is_among(groups, patients.by_key))
-            }
+            # Images that only their key leads to: named by it, or near duplicates that joined the patient.
+            by_key = _is_among(groups, patients.by_key) | (gone & _is_nameless(store))
+            marks = patients.marks | {mark(secret, key) for key in _chosen(store, "key", by_key)}
             forgotten = sorted(marks.union(store.manifest.forgotten))
             names = _note_pending(private, [*patients.groups, *_chosen(store, "key", gone)])
             writer.discard()  # what an interrupted ingest left may hold them
@@ -152,6 +152,12 @@ def _is_among(groups: pa.Array, some: Collection[str]) -> NDArray[np.bool_]:
         zero_copy_only=False
     )
     return chosen
+
+
+def _is_nameless(store: Store) -> NDArray[np.bool_]:
+    """Samples without a study and a series, so perhaps without a patient."""
+    study, series = (_is_among(store.samples[name].combine_chunks(), [""]) for name in ("study", "series"))
+    return study & series
 
 
 def _chosen(store: Store, column: str, chosen: NDArray[np.bool_]) -> list[str]:

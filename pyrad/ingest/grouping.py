@@ -58,8 +58,9 @@ def check_groups(book: Book, options: IngestOptions) -> list[str]:
 
 
 def join(book: Book, groups: Iterable[tuple[str, str]]) -> None:
-    """Put images of which nothing is known that groups them into the groups given: (key, group)."""
-    book.many("UPDATE frame SET grp = ? WHERE key = ? AND alone", ((group, key) for key, group in groups))
+    """Put images of which nothing else is known into other groups: (group, group that it joins)."""
+    book.run("CREATE INDEX frame_of_group ON frame(grp)")
+    book.many("UPDATE frame SET grp = ? WHERE grp = ? AND alone", ((other, group) for group, other in groups))
 
 
 def assign(book: Book, options: IngestOptions, names: Names) -> list[str]:

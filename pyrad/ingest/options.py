@@ -141,6 +141,16 @@ class IngestOptions:
             "metavar": "A/B/C",
         },
     )
+    near_duplicates: str = field(
+        default="group",
+        metadata={
+            "group": _LABELS,
+            "help": "images that are the same but for size, compression, window, flip or turn: group them "
+            "where no patient is known and refuse copies of an image in another split; only list them; or "
+            "do not look",
+            "choices": ("group", "list", "off"),
+        },
+    )
     codec: str | None = field(
         default=None,
         metadata={
@@ -199,7 +209,7 @@ class IngestOptions:
     def __post_init__(self) -> None:
         if not self.src:
             raise UsageError("no source is given: name a folder or a zip file of images")
-        for name in ("layout", "group_by", "codec", "color"):
+        for name in ("layout", "group_by", "near_duplicates", "codec", "color"):
             choices = self.__dataclass_fields__[name].metadata["choices"]
             value = getattr(self, name)
             if value not in choices and not (name == "codec" and value is None):

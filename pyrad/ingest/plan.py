@@ -126,7 +126,10 @@ def shaping_versions() -> dict[str, str]:
 
 def recorded_options(options: IngestOptions) -> dict[str, Any]:
     """The options that shape a store's content, for its manifest."""
-    names = ("layout", "columns", "keep_columns", "group_by", "color", "frames", "include", "burned_in")
+    names = (
+        *("layout", "columns", "keep_columns", "group_by", "color", "frames", "include", "burned_in"),
+        "near_duplicates",
+    )
     values = {name: getattr(options, name) for name in names}
     if options.rules:
         values["burned_in"] = "rules"

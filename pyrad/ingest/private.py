@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ CROSSWALK_FILE = "crosswalk.sqlite"
 FORMER_FILE = "crosswalk.parquet"  # of version 0.1.0; it is not read
 _PATIENCE_S = 600  # for another ingest that writes its own rows
 _NAMES_A_QUERY = 500
+_KEY = re.compile(r"\b[0-9a-f]{32}\b")
 
 # Stores and archives are few and their paths long: they stand in a table of their own.
 _SCHEMA = """
@@ -146,8 +148,32 @@ class PrivateFolder:
             db.executemany(_RECORD, rows)
             db.execute("COMMIT")
 
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file of this name into the folder as a whole, replacing what was there."""
+        self._make()
+        temporary = self.path / f".{name}-{os.getpid()}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            temporary.replace(self.path / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise PyradError(
+                f"{self.path / name} cannot be written: {error.strerror}; nothing was committed"
+            ) from None
+
     def remove(self, names: Iterable[str]) -> int:
-        """Forget the traces of keys and groups, in every store; returns how many. Their bytes go, too."""
+        """Forget the traces of keys and groups, in every store; returns how many. Their bytes go, too.
+
+        So do the pages that show an image of one of the keys.
+        """
+        names = set(names)
+        for page in self.path.glob("*.html"):
+            if not names.isdisjoint(_KEY.findall(page.read_text(encoding="utf-8"))):
+                page.unlink()
         if not self.crosswalk.exists():
             return 0
         with self._connected() as db:

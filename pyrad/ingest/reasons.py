@@ -124,6 +124,7 @@ _QUARANTINED = {
     "npy-dtype": "The NPY array holds no numbers that can be pixels.",
     "npy-shape": "The NPY array is neither an image nor a stack of frames; a last axis of 3 or 4 is neither.",
     # plan
+    "near-duplicate": "A committed image in another split is the same but for its size, window or turn.",
     "uid-conflict": "Another image has the same SOP Instance UID and other pixels or attributes.",
     "ambiguous-row": "The table's row for its study or accession number fits files of several patients.",
     "mask-missing": "The label table names a mask that is not there.",

@@ -27,8 +27,10 @@ from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
+from pyrad.ingest.near_groups import Near, find_near, join_groups, leave_out, take_sides
+from pyrad.ingest.near_report import Member, find_clusters, page
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.plan import Plan, make_plan, recorded_options, shaping_versions
+from pyrad.ingest.plan import Bucket, Plan, make_plan, recorded_options, shaping_versions
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, list_sources, open_sources, scan_sources
 from pyrad.ingest.preview import Preview, preview
@@ -45,6 +47,7 @@ from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader
 from pyrad.store.layout import Profile
 from pyrad.store.remote import Working, checked_out
+from pyrad.store.shard import ShardSpec
 from pyrad.store.writer import StoreWriter
 
 _SHOWN = 10  # quarantined files that are named one by one
@@ -232,7 +235,7 @@ class _Ingest(_Planning):
         self.secret.keep(self.reporter.say)
         with self.audit.event("ingest", **self._audit_facts(plan)) as outcome:
             self._check_budget()
-            assembled = self._write(plan) if plan.buckets else None
+            assembled, near = self._write(plan) if plan.buckets else (None, [])
             ledger = self._check_budget()
             self._record()
             part = self._commit(assembled) if assembled and assembled.images else None
@@ -241,7 +244,7 @@ class _Ingest(_Planning):
             outcome |= {"part": part, "files": ledger.counts()}
             if self.writer.manifest is not None:
                 outcome["fingerprint"] = hashlib.sha256(manifest.read_root(self.writer.path)).hexdigest()
-        return self._summarise(ledger, assembled, part, began_s)
+        return self._summarise(ledger, assembled, near, part, began_s)
 
     def _audit_facts(self, plan: Plan) -> dict[str, Any]:
         options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
@@ -263,15 +266,51 @@ class _Ingest(_Planning):
             raise
         return ledger
 
-    def _write(self, plan: Plan) -> Assembled:
-        """Write the shards and settle what follows from them: what is to be committed then is in the book."""
+    def _write(self, plan: Plan) -> tuple[Assembled, list[list[Member]]]:
+        """Write the shards and settle what follows from them: what is to be committed then is in the book.
+
+        Also returns the clusters of near duplicates.
+        """
         self.writer.begin(plan.digest)
         with self.reporter.stage("write", plan.count, "images") as stage:
             arrays = write_plan(self.book, plan, self.writer, self.workers, stage)
         merge_equal(self.book)
+        shards = [(bucket, spec) for bucket in plan.buckets for spec in self.writer.shards(arrays[bucket.id])]
+        near = self._split(shards)
         share_percentiles(self.book, arrays, self.writer, self.workers, self.reporter)
+        return assemble(self.book, arrays), near
+
+    def _split(self, shards: Sequence[tuple[Bucket, ShardSpec]]) -> list[list[Member]]:
+        """Give every group its split; near duplicates are of one. Returns their clusters."""
+        near = self._find_near(shards)
+        group = self.options.near_duplicates == "group"
+        if near is not None and group:
+            join_groups(self.book, near)
+            take_sides(self.book, near, own_splits=self.options.split is None)
         self._say(assign(self.book, self.options, self.names))
-        return assemble(self.book, arrays)
+        if near is None:
+            return []
+        if group:
+            leave_out(self.book, near)
+        clusters = find_clusters(self.book, near, shards, self.store)
+        self._show_near(clusters)
+        return clusters
+
+    def _find_near(self, shards: Sequence[tuple[Bucket, ShardSpec]]) -> Near | None:
+        new = self.book.one(
+            "SELECT count(*) FROM slot JOIN frame ON frame.id = slot.frame WHERE reason IS NULL"
+        )
+        if self.options.near_duplicates == "off" or not new:
+            return None
+        with self.reporter.stage("near duplicates", new + len(self.store or ()), "images") as stage:
+            return find_near(self.book, shards, self.store, self.workers, stage, self.writer.partial)
+
+    def _show_near(self, clusters: Sequence[Sequence[Member]]) -> None:
+        """Leave a page of the near duplicates in the private folder, where there are any."""
+        if clusters:
+            name = f"near-duplicates-{self.options.store.name}-{self.writer.part_id}.html"
+            self.private.write(name, page(self.options.store.name, clusters).encode())
+            self.reporter.say(f"the near duplicates can be looked at: {self.private.path / name}")
 
     def _record(self) -> None:
         """Leave the way back from keys to files in the private folder, before the store can be seen."""
@@ -308,6 +347,7 @@ class _Ingest(_Planning):
         self,
         ledger: Ledger,
         assembled: Assembled | None,
+        near: Sequence[Sequence[Member]],
         part: str | None,
         began_s: float,
     ) -> IngestSummary:
@@ -324,6 +364,7 @@ class _Ingest(_Planning):
             files={str(outcome): count for outcome, count in ledger.counts().items()},
             skipped=by_reason["skipped"],
             quarantined=by_reason["quarantined"],
+            near_duplicates={"clusters": len(near), "images": sum(map(len, near))},
             store_images=now.samples if now else 0,
             source_bytes=self.book.one("SELECT sum(size) FROM file WHERE reason IS NOT 'not-in-table'") or 0,
             store_bytes=sum(file.bytes for file in written.files) if written else 0,

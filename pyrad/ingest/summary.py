@@ -22,6 +22,7 @@ class IngestSummary:
     files: Mapping[str, int]  # stored, skipped, quarantined
     skipped: Mapping[str, int]  # reason -> files
     quarantined: Mapping[str, int]  # reason -> files
+    near_duplicates: Mapping[str, int]  # clusters, and the images in them
     store_images: int  # samples in the store now
     source_bytes: int  # of the files that were read
     store_bytes: int  # of the part that was committed
@@ -52,6 +53,11 @@ class IngestSummary:
         for outcome, reasons in (("skipped", self.skipped), ("quarantined", self.quarantined)):
             if reasons:
                 lines.append(f"{outcome} {self.files[outcome]:,} files: {told_reasons(reasons)}")
+        if self.near_duplicates["clusters"]:
+            lines.append(
+                f"near duplicates: {self.near_duplicates['images']:,} images in "
+                f"{self.near_duplicates['clusters']:,} clusters"
+            )
         lines.append(
             f"{self.source_bytes / 1e6:,.1f} MB read, {self.store_bytes / 1e6:,.1f} MB written in "
             f"{self.seconds:,.1f} s "

@@ -8,6 +8,7 @@ up; the few roundings that are left are single IEEE operations.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,7 @@ def _part_sums(values: NDArray[Any], side: int) -> NDArray[np.int64]:
     """
     length = len(values)
     whole, rest = np.divmod(np.arange(side + 1) * length, side)
-    sums = np.add.reduceat(values, whole[:-1], axis=0, dtype=np.int64)
-    sums *= (whole[1:] > whole[:-1])[:, None]  # reduceat gives a row for an empty part
+    sums = np.stack([values[begin:end].sum(axis=0, dtype=np.int64) for begin, end in pairwise(whole)])
     divided = values[np.minimum(whole, length - 1)] * rest[:, None]
     parts: NDArray[np.int64] = side * sums - divided[:-1] + divided[1:]
     return parts
