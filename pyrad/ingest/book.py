@@ -3,7 +3,8 @@
 What the scan reports goes in as it comes, and every later step is a query that brings only the rows of
 interest into Python: a million files cost disk, not memory. The book holds identifiers, so it lies in the
 private folder, is readable by its owner alone, and is removed when the run ends. It is never taken up again:
-a run that follows a killed one begins its own.
+a run that follows a killed one begins its own. What SQLite sorts may pass through a temporary file elsewhere:
+so nothing is sorted but keyed hashes, labels and places in a series.
 """
 
 from __future__ import annotations
@@ -202,11 +203,6 @@ def unpack_source(packed: bytes) -> Source:
     """The one frame of a packed header."""
     (source,) = unpack_sources(packed)
     return source
-
-
-def identity_of(source: Source, digest: str) -> bytes:
-    """What is equal for files that claim to be one image: the UID, else the digest of the file's bytes."""
-    return (source.uid or digest).encode("utf-8", "surrogatepass")
 
 
 def is_masked(source: Source) -> bool:

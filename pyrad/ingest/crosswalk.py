@@ -9,6 +9,7 @@ from pyrad.ingest.book import Book
 from pyrad.ingest.ledger import ALREADY_STORED, STORED
 from pyrad.ingest.private import Trace
 
+# Rows come in the order of an index, by CROSS JOIN: to sort them would take paths through temporary files.
 # A frame that is stored already keeps the trace of one that is stored.
 _ENDED = (
     f"CASE WHEN coalesce(frame.reason, '{ALREADY_STORED}') = '{ALREADY_STORED}' THEN '{STORED}' "
@@ -17,11 +18,11 @@ _ENDED = (
 _TRACES = f"""
 SELECT file.name, frame.key, frame.frame, archive, path, digest, coalesce(pixels, ''), {_ENDED}, frame.detail,
     frame.grp
-    FROM frame JOIN file ON file.id = frame.file LEFT JOIN fact ON fact.frame = frame.id
+    FROM file CROSS JOIN frame ON frame.file = file.id LEFT JOIN fact ON fact.frame = frame.id
     WHERE frame.key <> '' AND (coalesce(frame.reason, 'forgotten') <> 'forgotten' OR fact.frame IS NOT NULL)
 UNION ALL
 SELECT name, '', 0, archive, path, digest, '', reason, detail, '' FROM file WHERE reason IS NOT NULL
-ORDER BY 1, 2
+ORDER BY 1
 """  # noqa: S608 - of constants
 
 

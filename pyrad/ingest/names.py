@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -36,6 +37,7 @@ class Names:
         self._secret = secret
         self._forgotten = frozenset(forgotten)  # marks of groups and keys
         self._chain = _GROUP_CHAIN[group_by]
+        self._identity_key = secret.subkey("identities")
         self._name = lru_cache(_REMEMBERED)(secret.name)
 
     def key(self, source: Source, digest: str) -> str:
@@ -74,6 +76,11 @@ class Names:
     def series(self, source: Source) -> str:
         """The series, or "" where it is unknown."""
         return self._name("series", source.series) if source.series else ""
+
+    def identity(self, source: Source, digest: str) -> bytes:
+        """16 bytes, equal for files that claim to be one image: of the UID, else of the file's bytes."""
+        what = (source.uid or digest).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(what, key=self._identity_key, digest_size=16).digest()
 
     def source(self, path: str, apart: bytes = b"") -> str:
         """What ledger and messages call a file; ``apart`` tells files of one path in several archives."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.archive import Archive, Member, open_archive, path_bytes
-from pyrad.ingest.book import Book, batched, identity_of, is_masked, pack_labels, pack_sources, unpack_sources
+from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_sources, unpack_sources
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.arrange import Arranger, Census, make_arranger, new_census
@@ -147,16 +147,17 @@ def label_files(
 
 
 def tell_apart(book: Book, names: Names) -> None:
-    """Rename files that have one path in several archives and different content.
+    """Rename files that have one path in several archives and different content; then find files by name.
 
     Note [one path, several archives]: a source is named by its path alone, so that it keeps its name when an
     archive is moved, packed or mended. Where archives given together share a path, the file of the smallest
     identity keeps that name and each other content has one of its own, whatever the order of the archives.
     """
-    shared = [*book.each("SELECT path FROM file GROUP BY path HAVING count(DISTINCT archive) > 1")]
-    for (path,) in shared:
+    book.run("CREATE INDEX file_of_name ON file(name)")
+    shared = "SELECT name, path FROM file GROUP BY name HAVING count(DISTINCT archive) > 1"
+    for plain, path in [*book.each(shared)]:
         files = [
-            *book.each("SELECT id, coalesce(identity, CAST(size AS BLOB)) FROM file WHERE path = ?", (path,))
+            *book.each("SELECT id, coalesce(identity, CAST(size AS BLOB)) FROM file WHERE name = ?", (plain,))
         ]
         apart = sorted({content for _, content in files})[1:]
         for number, content in files:
@@ -178,7 +179,7 @@ def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
     first = scan.sources[0] if scan.sources else None
     return (
         *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
-        *(scan.digest, identity_of(first, scan.digest) if first else None, bool(first and first.uid)),
+        *(scan.digest, names.identity(first, scan.digest) if first else None, bool(first and first.uid)),
         *(scan.reason, scan.detail, scan.kind),
     )
 
