@@ -96,7 +96,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter | None = None) -> Eval
             "model": run.record["model"],
             "multi_label": loader.multi_label,
             "split": options.split,
-            "store": str(store.path),
+            "store": store.place,
             "store_name": store.path.name,
             "store_fingerprint": store.fingerprint,
             "own_store": own,

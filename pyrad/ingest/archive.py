@@ -235,7 +235,12 @@ class BucketArchive:
 
     def members(self) -> list[Member]:
         """Every object, sorted by the bytes of its path."""
-        found = sorted(self._bucket.list(), key=lambda file: path_bytes(file.path))
+        try:
+            found = sorted(self._bucket.list(), key=lambda file: path_bytes(file.path))
+        except FileNotFoundError:
+            raise UsageError(
+                f"the source {self._bucket.url} does not exist: there is no such bucket"
+            ) from None
         return [Member(path=file.path, size=file.bytes) for file in found]
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:

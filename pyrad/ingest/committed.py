@@ -18,8 +18,7 @@ from pyrad.ingest.names import Names
 from pyrad.ingest.private import Trace
 from pyrad.ingest.scan import PixelDigests, Share
 from pyrad.records import Source
-from pyrad.store import reader, tables
-from pyrad.store.layout import LEDGER_FILE, PARTS
+from pyrad.store import reader
 
 _COMPARED = (
     *("rows", "columns", "slope", "intercept", "photometric", "bits_stored", "lossy"),
@@ -71,9 +70,7 @@ def read_committed(book: Book, store: reader.Store, traces: Iterable[Trace]) -> 
         for batch in table.to_batches(max_chunksize=_ROWS_A_BATCH):
             _enter_samples(book, at, *(column.to_pylist() for column in batch.columns))
             at += len(batch)
-        name = f"{PARTS}/{part.id}/{LEDGER_FILE}"
-        with tables.open_parquet(str(store.path / name), name) as file:
-            _enter_ledger(book, tables.read_columns(file, None, name).to_pylist())
+        _enter_ledger(book, store.ledger(part).to_pylist())
     book.many(
         "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)",
         ((trace.key, trace.source, trace.digest, trace.pixels, trace.reason) for trace in traces),
@@ -117,7 +114,7 @@ def stored_tasks(book: Book, store: reader.Store) -> Iterator[StoredTask]:
     """Tasks for `digest_stored`: the committed images of unproven keys."""
     rows: list[tuple[str, int]] = [*book.each("SELECT key, at FROM unproven JOIN committed USING (key)")]
     for first in range(0, len(rows), _IMAGES_A_TASK):
-        yield str(store.path), tuple(rows[first : first + _IMAGES_A_TASK])
+        yield store.place, tuple(rows[first : first + _IMAGES_A_TASK])
 
 
 def digest_stored(task: StoredTask) -> list[tuple[str, str]]:

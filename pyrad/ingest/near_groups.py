@@ -241,7 +241,7 @@ def _stored_tasks(store: reader.Store | None) -> Iterator[ThumbnailTask]:
     for first in range(0, len(store), _IMAGES_A_TASK):
         last = min(first + _IMAGES_A_TASK, len(store))
         yield ThumbnailTask(
-            images=store.path,
+            images=Path(store.place),
             numbers=tuple(range(first, last)),
             inverted=tuple(value == _INVERTED for value in photometric[first:last].to_pylist()),
         )

@@ -97,7 +97,7 @@ def page(store: str, found: Sequence[Sequence[Member]]) -> str:
 
 def _committed(store: reader.Store, sample: int) -> Member:
     key, split = (store.samples[name][sample].as_py() for name in ("key", "split"))
-    return Member(key=key, split=split, outcome="stored before", images=store.path, number=sample)
+    return Member(key=key, split=split, outcome="stored before", images=Path(store.place), number=sample)
 
 
 def _new(book: Book, frame: int, spec_of: Mapping[tuple[int, int], ShardSpec]) -> Member:

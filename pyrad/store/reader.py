@@ -133,7 +133,7 @@ class Store:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.url or str(self.path), self._root)
+        return Store, (self.place, self._root)
 
     def __repr__(self) -> str:
         return f"<Store {self.path.name}: {len(self)} samples in {len(self.buckets)} buckets, {self.codec}>"
@@ -142,6 +142,11 @@ class Store:
         """Close every file of the store."""
         self._finalizer()
         self.folder.close()
+
+    @property
+    def place(self) -> str:
+        """Where it can be opened again: its path, or s3://bucket/NAME.zarr."""
+        return self.url or str(self.path)
 
     @property
     def max_open(self) -> int:

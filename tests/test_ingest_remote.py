@@ -1,0 +1,112 @@
+"""Ingest from object storage and to it, by the command line, against a server process (moto: an emulator)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from archives import pixels, png, table, tree
+from s3server import BUCKET, client, objects, s3_server
+
+from pyrad.store import bucket
+from pyrad.store.reader import open_store
+from pyrad.store.verify import verify
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # botocore keeps its connections
+
+IMAGES = 8
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as environment:
+        yield environment
+
+
+@pytest.fixture
+def machine(server, tmp_path, monkeypatch):
+    """The environment of a machine that knows the server, with folders of its own; in this process too."""
+    own = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    own |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYRAD_SECRET": "of the tests", **server}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    bucket._client.cache_clear()
+    s3 = client(server)
+    for name in objects(s3, ""):
+        s3.delete_object(Bucket=BUCKET, Key=name)
+    return {**os.environ, **own}
+
+
+def archive(folder, first=0):
+    rows = ["path,label,patient"]
+    for n in range(first, first + IMAGES):
+        png(folder / "images" / f"{n}.png", pixels(n))
+        rows.append(f"images/{n}.png,{'ab'[n % 2]},p{n}")
+    table(folder / "labels.csv", "\n".join(rows))
+    return folder
+
+
+def upload(environment, folder, prefix):
+    s3 = client(environment)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+            s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+
+
+def ingest(environment, source, store, **how):
+    command = [sys.executable, "-m", "pyrad.ingest", str(source), "--store", str(store), "--workers", "1"]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
+    )
+
+
+def ingested(environment, source, store):
+    process = ingest(environment, source, store)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+URL = f"s3://{BUCKET}/stores/chest.zarr"
+
+
+def test_from_a_bucket_to_a_bucket_is_as_from_disk_to_disk(machine, tmp_path):
+    upload(machine, archive(tmp_path / "archive"), "archive")
+    upload(machine, archive(tmp_path / "more", first=50), "more")
+    for source in ("archive", "more"):
+        ingested(machine, tmp_path / source, tmp_path / "chest.zarr")
+        ingested(machine, f"s3://{BUCKET}/{source}", URL)
+    assert objects(client(machine), "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
+    assert verify(URL)["samples"] == 2 * IMAGES
+    with open_store(URL) as store:
+        assert {store.image(index).shape for index in range(len(store))} == {(16, 20)}
+    assert "nothing is new" in ingested(machine, f"s3://{BUCKET}/more", URL)
+
+
+def test_killed_while_it_uploads_and_run_again(machine, tmp_path):
+    source = archive(tmp_path / "archive")
+    process = ingest(machine, source, URL, start_new_session=True)
+    s3 = client(machine)
+    end = time.monotonic() + 120
+    while not objects(s3, "stores/") and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    ingested(machine, source, URL)
+    ingested(machine, source, tmp_path / "chest.zarr")
+    assert objects(s3, "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
+    assert not objects(s3, "stores/chest.zarr.partial/")
+
+
+def test_what_is_missing_is_told(machine, tmp_path):
+    process = ingest(machine, f"s3://{BUCKET}/nothing", tmp_path / "chest.zarr")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "nothing" in said
+    process = ingest(machine, "s3://no-such-bucket/archive", tmp_path / "chest.zarr")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Traceback" not in said
