@@ -1,0 +1,111 @@
+"""One archive of every hostile file beside good ones, by the command a user types: each has its outcome."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from archives import samples_of, tree
+from hostile_files import ct, hostile_files, image
+
+from pyrad.ingest.private import PrivateFolder
+from pyrad.store.verify import verify
+
+GOOD = 12
+LINKS = {"outside.dcm": "symlink", "loop": "symlink", "fifo.dcm": "not-a-regular-file"}
+DEADLINE_S = 120  # seconds on an idle machine; a FIFO, a bomb or a loop that is believed takes for ever
+
+
+class Archive:
+    """The folder, what is expected of it, and the command."""
+
+    def __init__(self, folder):
+        self.folder, self.root, self.store = folder, folder / "archive", folder / "s.zarr"
+        self.files = {file.name: file for file in hostile_files()}
+        (self.root / "a folder.dcm").mkdir(parents=True)
+        for file in self.files.values():
+            (self.root / file.name).write_bytes(file.data)
+        self.good = {f"good {n}.dcm": image() for n in range(GOOD)}
+        for name, cells in self.good.items():
+            (self.root / "a folder.dcm" / name).write_bytes(ct(cells))
+        (folder / "secret file.dcm").write_bytes(ct())
+        (self.root / "outside.dcm").symlink_to(folder / "secret file.dcm")
+        (self.root / "loop").symlink_to(".")
+        os.mkfifo(self.root / "fifo.dcm")
+
+    def ingest(self):
+        words = [sys.executable, "-m", "pyrad.ingest", self.root, "--store", self.store, "--workers", "2"]
+        words += ["--include", "sc", "--burned-in", "allow", "--max-quarantine", "90%", "--layout", "dicom"]
+        words += ["--private", self.folder / "private"]
+        return subprocess.run(
+            words,
+            env={**os.environ, "PYRAD_SECRET": "of the tests", "TMPDIR": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    def outcomes(self):
+        """File -> its reasons, one a frame."""
+        found = {}
+        for trace in PrivateFolder(self.folder / "private", "").traces(str(self.store)):
+            found.setdefault(trace.path, []).append(trace.reason)
+        return found
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    archive = Archive(tmp_path_factory.mktemp("hostile"))
+    return archive, archive.ingest()
+
+
+def test_it_ends_with_3_and_names_no_file(ingested):
+    archive, ended = ingested
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 3, said
+    assert "Traceback" not in said
+    stored = b"".join(tree(archive.store).values())
+    for name in (*archive.files, *LINKS, *archive.good, "a folder.dcm", "secret file"):
+        if "." in name:
+            assert name not in said
+            assert name.encode() not in stored
+
+
+def test_every_file_has_its_outcome(ingested):
+    archive, _ = ingested
+    found = archive.outcomes()
+    wrong = {
+        name: found.get(name, [])
+        for name, file in archive.files.items()
+        if not found.get(name) or not set(found[name]) <= set(file.reasons)
+    }
+    assert wrong == {}
+    assert {name: found[name] for name in LINKS} == {name: [reason] for name, reason in LINKS.items()}
+    assert sorted(found["one UID, first.dcm"] + found["one UID, again.dcm"]) == ["duplicate", "stored"]
+    assert "unexpected" not in {reason for reasons in found.values() for reason in reasons}
+    assert len(found) == len(archive.files) + len(LINKS) + GOOD
+
+
+def test_good_files_are_stored_bit_for_bit_and_nothing_else(ingested):
+    archive, _ = ingested
+    expected = Counter(cells.tobytes() for cells in archive.good.values())
+    for file in archive.files.values():
+        if file.pixels is not None and file.name != "one UID, again.dcm":
+            cells = np.asarray(file.pixels)
+            for frame in cells if cells.ndim == 3 else [cells]:
+                expected[frame.astype(np.uint8 if cells.dtype == int else cells.dtype).tobytes()] += 1
+    assert Counter(row["image"].tobytes() for row in samples_of(archive.store)) == expected
+
+
+def test_the_store_is_sound_and_a_second_run_changes_nothing(ingested):
+    archive, _ = ingested
+    verify(archive.store)
+    before, outcomes = tree(archive.store), archive.outcomes()
+    ended = archive.ingest()
+    assert ended.returncode == 3, ended.stderr
+    assert tree(archive.store) == before
+    assert archive.outcomes().keys() == outcomes.keys()
+    assert not archive.store.with_name("s.zarr.partial").exists()
