@@ -53,11 +53,13 @@ class Spy(Listener):
         self.processes = {}
         self.files = {}
         self.listening = set()
+        self.dashboard = "unknown"
 
     def show(self, stage, *, last):
         if stage.name == "write" and last:
             self.processes = with_environment(cluster._token())
             self.listening = listening(self.processes)
+            self.dashboard = sys.modules["ray"]._private.worker._global_node.webui_url
             for path in self.folder.rglob("*"):
                 if path.is_file() and not path.is_symlink():
                     self.files[path] = path.read_bytes()
@@ -125,6 +127,7 @@ def test_a_private_cluster_stores_the_same_bytes_and_leaks_nothing(tmp_path, sho
     loopback = {"0100007F", "0000000000000000FFFF00000100007F"}  # in IPv4, and as IPv6 has it
     assert spy.listening
     assert spy.listening <= loopback
+    assert not spy.dashboard
 
     assert os.environ["PYRAD_SECRET"] == SECRET
     assert signal.getsignal(signal.SIGTERM) is handler

@@ -9,7 +9,7 @@ from dicoms import NATIVE, OPTIONS, dicom, item, pixels, ramp, refusal
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pyrad.ingest.files import scan
-from pyrad.ingest.policy import INCLUDES, ScanOptions
+from pyrad.ingest.policy import INCLUDES, STORED_CLASSES, ScanOptions
 from pyrad.ingest.reasons import Rejected
 
 
@@ -28,6 +28,8 @@ def source(data=None, options=OPTIONS, **elements):
         ("1.2.840.10008.5.1.4.1.1.88.59", "skipped", "key-object"),
         ("1.2.840.10008.5.1.4.1.1.11.1", "skipped", "class-not-imaging"),  # a presentation state
         ("1.2.840.10008.5.1.4.1.1.481.3", "skipped", "class-not-imaging"),  # RT structures
+        ("1.2.840.10008.5.1.4.1.1.104.1", "skipped", "class-not-imaging"),  # a PDF in DICOM
+        ("1.2.840.10008.5.1.4.1.1.30", "skipped", "class-not-imaging"),  # a parametric map
         ("1.2.840.10008.5.1.4.1.1.77.1.6", "skipped", "class-not-imaging"),  # a whole slide
         ("1.2.840.10008.1.3.10", "skipped", "dicomdir"),
         ("1.2.840.10008.5.1.4.1.1.20", "skipped", "class-not-included"),  # nuclear medicine
@@ -52,6 +54,15 @@ def test_a_report_without_pixels_is_skipped_and_an_image_without_is_not():
 @pytest.mark.parametrize("modality", ["CT", "MR", "US", "US-MF", "CR", "DX", "MG"])
 def test_the_classes_of_radiology_are_stored(modality):
     np.testing.assert_array_equal(pixels(dicom(ramp(), modality=modality)), ramp())
+
+
+@pytest.mark.parametrize("sop_class", STORED_CLASSES)
+def test_enhanced_and_multi_frame_forms_are_stored(sop_class):
+    stack = np.stack([ramp(), ramp() + 1])
+    groups = {"PerFrameFunctionalGroupsSequence": [item(), item()]}
+    data = dicom(stack, frames=2, sop_class=sop_class, Modality=None, **groups)
+    np.testing.assert_array_equal(pixels(data), stack)
+    assert {found.modality for found in scan(0, "a.dcm", data, OPTIONS)} == {STORED_CLASSES[sop_class]}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from archives import samples_of, tree
+from archives import Listener, ingest, pixels, png, samples_of, table, tree
 from hostile_files import ct, hostile_files, image
 
+from pyrad.ingest import shards
 from pyrad.ingest.private import PrivateFolder
 from pyrad.store.verify import verify
 
@@ -109,3 +110,69 @@ def test_the_store_is_sound_and_a_second_run_changes_nothing(ingested):
     assert tree(archive.store) == before
     assert archive.outcomes().keys() == outcomes.keys()
     assert not archive.store.with_name("s.zarr.partial").exists()
+
+
+# ---- a table
+
+
+ROWS = (  # of the file as an editor counts them: 2 to 9
+    "x/0,sick,p0",  # no extension
+    "x/1.png,well,p0",  # a patient with two labels
+    "x/2.png,NaN,p1",
+    "x/3.png,,p2",
+    "x/4.png,sick,p3",
+    "x/4.png,well,p3",  # a file in two rows
+    "x/5.png,a word never seen,p4",
+    "x/9.png,sick,p9",  # no such file
+)
+
+
+def test_a_table_of_every_blemish(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    for n in range(7):
+        png(tmp_path / f"a/x/{n}.png", pixels(n))
+    table(tmp_path / "a/labels.csv", "\r\n".join(["\ufeff path ,label, patient", *ROWS, ""]))
+    heard = Listener()
+    summary = ingest(tmp_path / "s.zarr", tmp_path / "a", reporter=heard)
+    rows = {row["image"].tobytes(): row for row in samples_of(tmp_path / "s.zarr")}
+    found = [rows[pixels(n).tobytes()] for n in range(6)]
+    labels = (["sick"], ["well"], [], [], ["sick", "well"], ["a word never seen"])
+    assert tuple(row["labels"] for row in found) == labels
+    assert (summary.exit_code, summary.images, summary.skipped) == (0, 6, {"not-in-table": 2})
+    groups = [row["group"] for row in found]
+    assert (groups[0], len(set(groups))) == (groups[1], 5)
+    assert found[0]["split"] == found[1]["split"]
+    said = " ".join(heard.said)
+    assert "rows 4, 5 " in said
+    assert "row 9 " in said
+    assert "p0" not in said
+
+
+# ---- files that change
+
+
+def test_files_that_change_between_their_scan_and_their_pixels(tmp_path, monkeypatch):
+    """Also of the same length, and also where only pixels change; nothing half-read is stored."""
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    folder = tmp_path / "a"
+    for n in range(8):
+        png(folder / f"x/{n}.png", pixels(n))
+        (folder / f"x/{n}.dcm").write_bytes(ct(10 * n + image()))
+    really = shards.write_shards
+
+    def change_first(*work):
+        png(folder / "x/0.png", 255 - pixels(0))
+        changed = bytearray((folder / "x/0.dcm").read_bytes())
+        changed[-1] ^= 1
+        (folder / "x/0.dcm").write_bytes(changed)
+        (folder / "x/7.dcm").unlink()
+        return really(*work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_shards", change_first)
+        summary = ingest(tmp_path / "s.zarr", folder, layout="folder", max_quarantine="50%")
+    assert (summary.exit_code, summary.quarantined) == (3, {"file-changed": 2, "unreadable-file": 1})
+    stored = {row["image"].tobytes() for row in samples_of(tmp_path / "s.zarr")}
+    assert len(stored) == 13
+    assert {pixels(n).tobytes() for n in range(1, 8)} < stored
+    verify(tmp_path / "s.zarr")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from archives import ingest, pixels, png, tree
+from evils import Twice
 
 from pyrad.errors import PyradError, StoreBusyError
 from pyrad.ingest.pool import Workers, count_done, shared
 from pyrad.progress import Reporter
+from pyrad.store import segments
 from pyrad.store.writer import StoreWriter
 
 SIZES = 12  # each is a bucket, so a shard, so a place to be killed at
@@ -233,3 +235,14 @@ def test_progress_is_counted_within_tasks(tmp_path):
     with Workers(1, None) as workers, Reporter().stage("test", 12, "tasks") as stage:
         list(workers.run(die_once, [(tmp_path / "marker", number) for number in (1, 2, 3)], stage))
     assert stage.done == 3
+
+
+@pytest.mark.parametrize("shares_a_disk", [True, False])
+def test_a_task_that_runs_twice_is_done_once(tmp_path, monkeypatch, undisturbed, shares_a_disk):
+    many_sizes(tmp_path / "archive")
+    really = Workers.run
+    monkeypatch.setattr(Workers, "run", lambda self, do, *rest: really(self, Twice(do), *rest))
+    monkeypatch.setattr(Workers, "shares_a_disk", shares_a_disk)
+    monkeypatch.setattr(segments, "SEGMENT_SLOTS", 1)  # every shard has two segments and is joined
+    ingest(tmp_path / "s.zarr", tmp_path / "archive", workers=2)
+    assert tree(tmp_path / "s.zarr") == undisturbed

@@ -351,6 +351,27 @@ def test_too_much_quarantine_commits_nothing_and_a_larger_budget_resumes(tmp_pat
         ingest(tmp_path / "t.zarr", everything_bad)
 
 
+@pytest.mark.parametrize(
+    ("percent", "budget", "exit_code"), [(1, "5%", 3), (10, "10%", 3), (10, "5%", 4), (100, "5%", 4)]
+)
+def test_the_share_of_bad_files_decides(tmp_path, percent, budget, exit_code):
+    folder, store = tmp_path / "a", tmp_path / "s.zarr"
+    for n in range(100):
+        file = png(folder / f"{'ab'[n % 2]}/{n}.png", pixels(n))
+        if n < percent:
+            file.write_bytes(file.read_bytes()[:40])
+    if exit_code == 3:
+        summary = ingest(store, folder, max_quarantine=budget)
+        assert (summary.exit_code, summary.quarantined) == (3, {"raster-damaged": percent})
+        stored = {row["image"].tobytes() for row in samples_of(store)}
+        assert stored == {pixels(n).tobytes() for n in range(percent, 100)}
+    else:
+        with pytest.raises(QuarantineBudgetError) as caught:
+            ingest(store, folder, max_quarantine=budget)
+        assert caught.value.exit_code == 4
+        assert not store.exists()
+
+
 def traced(tmp_path, store):
     """(file name, reason) of every trace of a store."""
     folder = PrivateFolder(tmp_path / "private", "")

@@ -1,16 +1,19 @@
 """What the world does to shards and chunks: every flipped bit, missing, swapped or cut file is named."""
 
+import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from damage import ARRAY, SHARD, replace_chunk, sound_store, with_crc
+from damage import ARRAY, SHARD, recommit, replace_chunk, sound_store, with_crc
 from numcodecs.zstd import Zstd
 from parts import add_part, mixed, picture, tree_bytes
 
+from pyrad import ops
 from pyrad.errors import CorruptChunkError, IntegrityError, NotAStoreError, UsageError
 from pyrad.store import chunk, layout
 from pyrad.store.reader import open_store
@@ -91,6 +94,27 @@ def test_a_shard_truncated_while_it_is_read_is_an_error_not_a_signal(path):
         with pytest.raises(IntegrityError, match=f"{ARRAY} chunk 1 ends too early"):
             store.image(1)
         assert store.read_error(1, 0, 5).args[0].endswith(f"{ARRAY} chunk 1 cannot be read: {os.strerror(5)}")
+
+
+def test_a_deleted_chunk_is_never_zeros(path):
+    """Both indexes say that there is none, and every hash is right."""
+    absent = struct.pack("<QQ", layout.ABSENT, layout.ABSENT)
+    index, shard = (bytearray((path / name).read_bytes()) for name in ("parts/000001/index.bin", SHARD))
+    raw = json.loads((path / "zarr.json").read_text())["attributes"]["pyrad"]
+    (array,) = (entry for entry in raw["parts"][0]["arrays"] if entry["path"] == ARRAY)
+    footer = len(shard) - (array["shard_n"] * 16 + 4)
+    index[array["index_offset"] : array["index_offset"] + 16] = absent
+    shard[footer : footer + 16] = absent
+    struct.pack_into("<I", shard, len(shard) - 4, ops.crc32c(bytes(shard[footer:-4])))
+    (path / "parts/000001/index.bin").write_bytes(index)
+    (path / SHARD).write_bytes(shard)
+    recommit(path)
+    with pytest.raises(IntegrityError, match=f"{ARRAY} chunk 0"):
+        verify(path)
+    with open_store(path) as store:
+        with pytest.raises(IntegrityError, match=f"{ARRAY} chunk 0"):
+            store.image(0)
+        store.image(1)
 
 
 def test_a_missing_or_linked_shard_is_refused(path, tmp_path):
