@@ -6,6 +6,7 @@ processes (tests/faults).
 """
 
 import errno
+import os
 import shutil
 import sys
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.skipif(
     reason="faults are injected by LD_PRELOAD, which needs Linux, and cc",
 )
 
+EVERY = int(os.environ.get("PYRAD_SOAK_CALLS", "10000"))  # calls that a long run tries, of all there are
 SHORT = {faulty.KILL: 3, errno.ENOSPC: 2, errno.EIO: 1}  # faults of each kind in the short run
 DISK = {errno.ENOSPC: "No space left on device", errno.EIO: "Input/output error"}
 
@@ -92,13 +94,13 @@ def test_a_failing_disk_is_one_sentence_and_no_commit(scene):
 
 @pytest.mark.soak
 def test_a_kill_at_every_call(scene, record_property):
-    record_property("calls", sweep_kills(scene, 10_000))
+    record_property("calls", sweep_kills(scene, EVERY))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("error", DISK)
 def test_a_failing_disk_at_every_call(scene, error, record_property):
-    record_property("calls", sweep_disk(scene, error, 10_000))
+    record_property("calls", sweep_disk(scene, error, EVERY))
 
 
 def test_every_file_is_synced_before_it_is_renamed_and_its_folder_after(scene):
