@@ -7,7 +7,6 @@ other. Splits are no part of it: they are assigned when the pixels are known (gr
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import importlib.metadata
 import json
@@ -44,7 +43,7 @@ SELECT source, digest, key
 _SHAPING = """
 SELECT key, digest, source
     FROM frame JOIN file ON file.id = frame.file JOIN header ON header.frame = frame.id
-    WHERE frame.reason IS NULL ORDER BY key
+    WHERE frame.reason IS NULL
 """
 
 
@@ -143,10 +142,13 @@ def recorded_options(options: IngestOptions) -> dict[str, Any]:
 def _digest(book: Book, options: IngestOptions, digest_key: bytes, base: str) -> str:
     """Keyed digest of everything that shapes the shards."""
     head = json.dumps([base, shaping_versions(), recorded_options(options)], sort_keys=True)
-    mac = hmac.new(digest_key, head.encode(), hashlib.sha256)
+    # A sum does not depend on the order of the frames, so the book is read from beginning to end: in the
+    # order of keys, each of a million frames would be another place on the disk.
+    total = 0
     for key, digest, source in book.each(_SHAPING):
-        mac.update(f"{key} {digest} {len(source)}\0".encode() + source)
-    return mac.hexdigest()
+        mac = hmac.digest(digest_key, f"{key} {digest}\0".encode() + source, "sha256")
+        total += int.from_bytes(mac, "little")
+    return hmac.digest(digest_key, f"{head}\0{total:x}".encode(), "sha256").hex()
 
 
 def _version(package: str) -> str:
