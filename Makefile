@@ -18,7 +18,7 @@ test: $(STAMP) lint
 
 # The long ones: a fault at every call that writes, nodes that die, an hour of fuzzing (SOAK_SECONDS changes that).
 soak: $(STAMP)
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -s
 	$(BIN)/python -W ignore tests/fuzz/run.py --seconds $(SOAK_SECONDS)
 
 lint: $(STAMP)
