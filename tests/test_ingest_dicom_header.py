@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 from dicoms import CLASSES, NATIVE, OPTIONS, dicom, item, ramp, refusal
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from pyrad.ingest.files import scan
 from pyrad.ingest.reasons import WARNINGS, Rejected
@@ -111,6 +112,24 @@ def test_the_sign_of_padding_is_pixel_representations():
     data = dicom(ramp(), PixelPaddingValue=-2000)
     assert b"SS\x02\x00" + struct.pack("<h", -2000) in data
     assert source(data.replace(b"SS\x02\x00", b"US\x02\x00")).padding == (-2000, -2000)
+
+
+@pytest.mark.parametrize(("syntax", "order"), [(ExplicitVRLittleEndian, "<"), (ExplicitVRBigEndian, ">")])
+def test_what_a_writer_left_without_a_type_has_the_dictionarys(syntax, order):
+    data = dicom(ramp(), syntax=syntax, InstanceNumber="12", WindowCenter="40", WindowWidth="400")
+    rows, columns = ramp().shape
+    for group, element, vr, value, unknown in [
+        (0x20, 0x13, b"IS", b"12", b"12"),
+        (0x28, 0x10, b"US", struct.pack(order + "H", rows), struct.pack("<H", rows)),
+        (0x28, 0x1050, b"DS", b"40", b"40"),
+    ]:
+        tag = struct.pack(order + "HH", group, element)
+        was = tag + vr + struct.pack(order + "H", len(value)) + value
+        assert was in data
+        data = data.replace(was, tag + b"UN\0\0" + struct.pack(order + "I", len(value)) + unknown)
+    found = source(data)
+    assert (found.instance, found.rows, found.columns) == (12, rows, columns)
+    assert found.windows == (Window(center=40, width=400),)
 
 
 def test_spacing_is_rows_then_columns_and_missing_stays_missing():

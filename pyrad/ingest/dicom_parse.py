@@ -208,6 +208,9 @@ def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
     element: Any = dataset.get_item(tag, keep_deferred=True)
     if element is None:
         return "", b"", True
+    if isinstance(element, RawDataElement) and element.VR == "UN":
+        # Of a writer that did not know the tag: encoded as in implicit VR little endian (PS3.5 6.2.2)
+        return dictionary_VR(tag), element.value or b"", True
     vr = element.VR or dictionary_VR(tag)
     if isinstance(element, RawDataElement):
         return vr, element.value or b"", element.is_little_endian
