@@ -29,8 +29,8 @@ def source(data=None, options=OPTIONS, **elements):
         ("1.2.840.10008.5.1.4.1.1.11.1", "skipped", "class-not-imaging"),  # a presentation state
         ("1.2.840.10008.5.1.4.1.1.481.3", "skipped", "class-not-imaging"),  # RT structures
         ("1.2.840.10008.5.1.4.1.1.104.1", "skipped", "class-not-imaging"),  # a PDF in DICOM
-        ("1.2.840.10008.5.1.4.1.1.30", "skipped", "class-not-imaging"),  # a parametric map
-        ("1.2.840.10008.5.1.4.1.1.77.1.6", "skipped", "class-not-imaging"),  # a whole slide
+        ("1.2.840.10008.5.1.4.1.1.77.1.6", "skipped", "class-not-included"),  # a whole slide
+        ("1.2.840.10008.5.1.4.1.1.30", "skipped", "class-not-included"),  # a parametric map
         ("1.2.840.10008.1.3.10", "skipped", "dicomdir"),
         ("1.2.840.10008.5.1.4.1.1.20", "skipped", "class-not-included"),  # nuclear medicine
         ("1.2.840.10008.5.1.4.1.1.77.1.4", "skipped", "class-not-included"),  # a photograph

@@ -51,9 +51,9 @@ SECONDARY_CAPTURE = frozenset(
 )  # modality OT unless the header says
 DICOMDIR = "1.2.840.10008.1.3.10"
 
-# Images of other kinds: nuclear medicine, angiography, PET, endoscopy, photographs, OCT.
+# Images of other kinds: nuclear medicine, angiography, PET, endoscopy, photographs, slides, OCT, maps.
 _OTHER_IMAGES = re.compile(
-    r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(5|12\.\d.*|14\..*|20|128.*|130|77\.1\.[1-5](\..*)?|481\.1)"
+    r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(5|12\.\d.*|14\..*|20|128.*|130|30|77\.1\.[1-6](\..*)?|481\.1)"
 )
 _FRAME_GROUPS = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "13.1.3")
