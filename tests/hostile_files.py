@@ -183,9 +183,9 @@ def _identities() -> Iterator[Hostile]:
     cells = image()
     for name in ("first", "again"):
         data = ct(cells, SOPInstanceUID="1.2.826.9.0.1", SeriesDescription=name)
-        yield Hostile(f"one UID, {name}.dcm", data, ("stored", "duplicate"), cells)
+        yield Hostile(f"one UID {name}.dcm", data, ("stored", "duplicate"), cells)
     for number in (1, 2):
-        yield refused(f"two of a UID, {number}.dcm", ct(SOPInstanceUID="1.2.826.9.0.2"), "uid-conflict")
+        yield refused(f"two of a UID {number}.dcm", ct(SOPInstanceUID="1.2.826.9.0.2"), "uid-conflict")
     names = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID")
     for name, value in {
         "climbing": "../../x",

@@ -133,17 +133,24 @@ def test_what_is_finished_is_not_done_again(tmp_path, monkeypatch):
     assert [f.stat().st_mtime_ns for f in sorted(store.glob("parts/*/images/*/c/*/0/0"))] == times
 
 
-def test_a_stopped_ingest_ends_its_workers(tmp_path):
-    many_sizes(tmp_path / "archive", 100)  # so that there is time to stop it
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_command_has_its_exit_code_and_resumes(tmp_path, number, code):
+    many_sizes(tmp_path / "archive", 30)  # so that there is time to stop it
     store = tmp_path / "s.zarr"
-    with start(tmp_path, store) as process:
+    words = [sys.executable, "-m", "pyrad.ingest", tmp_path / "archive", "--store", store, "--workers", "2"]
+    words += ["--private", tmp_path / "private"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         until(lambda: finished_shards(store) >= 1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert b"KeyboardInterrupt" in errors
+    assert process.returncode == code, errors
+    assert "the same command resumes" in errors
+    assert "Traceback" not in errors
+    assert not store.exists()
     until(lambda: not group_members(process.pid))
-    assert ingest(store, tmp_path / "archive").images == 200
+    assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    ingest(tmp_path / "undisturbed.zarr", tmp_path / "archive")
+    assert tree(store) == tree(tmp_path / "undisturbed.zarr")
 
 
 def test_two_ingests_at_once(tmp_path):
