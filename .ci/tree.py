@@ -86,7 +86,7 @@ def _package(folder: Path, depth: int) -> Iterator[str]:
 
 
 def _line(depth: int, name: str, text: str) -> str:
-    return f"{'  ' * depth}{name:<{_WIDTH - 2 * depth}}{text}"
+    return f"{'  ' * depth}{name:<{_WIDTH - 2 * depth - 1}} {text}"
 
 
 def _sentence(path: Path) -> str:
@@ -96,7 +96,7 @@ def _sentence(path: Path) -> str:
         first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
     else:
         first = next((line[3:] for line in text.split("\n") if line.startswith("// ")), "")
-    return first.replace("`", "").rstrip(".")
+    return first.replace("`", "").split(". ")[0].rstrip(".")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def inputs(target, folder):
     return [path.read_bytes() for path in (*sorted(folder.iterdir()), *sorted(kept.glob("*")))]
 
 
-@pytest.mark.filterwarnings("ignore")  # pydicom's of what it cannot download; targets mute their own
+@pytest.mark.filterwarnings("ignore")  # targets mute their own
 @pytest.mark.parametrize("target", targets.TARGETS)
 def test_damaged_inputs_are_answered(target, tmp_path):
     check = targets.TARGETS[target]()

@@ -54,7 +54,8 @@ def sweep_kills(scene, most: int) -> int:
     scene.reset()
     for at in spread(scene.ingest().calls, most):
         scene.reset()
-        ended = scene.ingest(at, faulty.KILL)
+        ended = scene.ingest(at, faulty.KILL, trace=True)
+        print(at, *(ended.trace or [("", "")])[-1][:2])  # noqa: T201 - the points that were hit
         assert ended.code in (0, -9), f"call {at}: {ended.said}"  # a run with fewer calls ends well
         hit += ended.code == -9
         scene.check_state()
@@ -94,13 +95,17 @@ def test_a_failing_disk_is_one_sentence_and_no_commit(scene):
 
 @pytest.mark.soak
 def test_a_kill_at_every_call(scene):
-    print(f"killed at {sweep_kills(scene, EVERY)} calls")  # noqa: T201 - the count is the result
+    hit = sweep_kills(scene, EVERY)
+    assert hit >= min(EVERY, 200) - 5  # a run may have a few calls fewer than the one that was counted
+    print(f"killed at {hit} calls")  # noqa: T201 - the count is the result
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("error", DISK)
 def test_a_failing_disk_at_every_call(scene, error):
-    print(f"{DISK[error]} at {sweep_disk(scene, error, EVERY)} calls")  # noqa: T201 - likewise
+    failed = sweep_disk(scene, error, EVERY)
+    assert failed >= min(EVERY, 200) // 2  # the failure of some calls is no reason to stop
+    print(f"{DISK[error]} at {failed} calls")  # noqa: T201 - likewise
 
 
 def test_every_file_is_synced_before_it_is_renamed_and_its_folder_after(scene):

@@ -117,7 +117,7 @@ def test_locate_gives_ranges_that_hold_the_chunks(tmp_path):
         with store.pinned(located.shard) as fds:
             assert not ops.read_ranges(fds, located.offset, located.size, slab, slab_offsets).any()
         for k, number in enumerate(wanted):
-            bucket = store.bucket_info(int(located.bucket[k]))
+            bucket = store.buckets[int(located.bucket[k])]
             planes = images[number].reshape(-1, bucket.rows, bucket.columns)
             ranges = range(located.first[k], located.first[k + 1])
             for at, plane in zip(ranges, planes, strict=True):

@@ -52,7 +52,7 @@ class IngestOptions:
         default=(),
         metadata={
             "group": _IMAGES,
-            "help": "only files of which all of these hold, such as modality=CT,rows>=256,description~lung; "
+            "help": "only files of which all of these hold, such as 'modality=CT,rows>=256' (in quotes); "
             "! negates, | separates alternatives; names: "
             f"{', '.join(WORDS + NUMBERS)}",
             "metavar": "EXPR,...",

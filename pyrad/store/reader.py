@@ -153,10 +153,6 @@ class Store:
         """Idle shards that stay open."""
         return self._shards.max_open
 
-    def bucket_info(self, bucket: int) -> Bucket:
-        """The bucket of this number (`Located.bucket`)."""
-        return self.buckets[bucket]
-
     def image(self, index: SupportsIndex) -> NDArray[Any]:
         """Stored values of sample ``index`` (0 <= index < len): (rows, columns), or (3, rows, columns).
 

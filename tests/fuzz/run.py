@@ -36,6 +36,9 @@ def main() -> int:
     parser.add_argument("--target", choices=(*PYTHON, *native.SOURCES), help="only this one")
     parser.add_argument("--keep", action="store_true", help="minimise the corpus and keep it")
     options = parser.parse_args()
+    if not native.has_libfuzzer():
+        print("clang++ is not here: the C++ targets need it (apt-get install clang)")  # noqa: T201 - a script
+        return 2
     targets = [options.target] if options.target else [*PYTHON, *native.SOURCES]
     findings = 0
     for target in targets:
