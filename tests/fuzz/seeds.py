@@ -10,8 +10,8 @@ from pathlib import Path
 import damage
 import dicoms
 import numpy as np
-from PIL import Image
 import pydicom.data
+from PIL import Image
 
 _LARGEST_BYTES = 40_000  # of pydicom's files: larger ones mutate slowly
 
