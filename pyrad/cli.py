@@ -19,7 +19,7 @@ from typing import Any, Never
 from pyrad import __version__
 from pyrad.config import Parser, add_flags, resolve
 from pyrad.errors import PyradError, UsageError
-from pyrad.progress import Mode, Reporter
+from pyrad.progress import Mode, Reporter, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,7 @@ def _load(place: str) -> Any:
 
 
 def _complain(name: str, text: str, exit_code: int) -> int:
-    print(f"pyrad{' ' + name if name in COMMANDS else ''}: {text}", file=sys.stderr)  # noqa: T201
+    print(f"pyrad{' ' + name if name in COMMANDS else ''}: {printable(text)}", file=sys.stderr)  # noqa: T201
     return exit_code
 
 

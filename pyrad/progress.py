@@ -17,6 +17,14 @@ Mode = Literal["silent", "terminal", "log", "json"]
 _SECONDS_BETWEEN: dict[Mode, float] = {"silent": 0.0, "terminal": 0.1, "log": 10.0, "json": 1.0}
 
 
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with every character that a terminal would not show, but those of ``keep``, escaped.
+
+    Labels and paths come from archives, whose names may hold control sequences, or bytes that are no text.
+    """
+    return "".join(c if c in keep or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Stage:
     """One countable piece of work; ``advance`` as often as you like, it prints only now and then."""
 
@@ -76,14 +84,14 @@ class Reporter:
             self._line(self._err, {"event": "say", "text": text})
         elif self.mode != "silent":
             clear = "\r\x1b[2K" if self.mode == "terminal" else ""  # a stage's bar may stand in this line
-            print(f"{clear}{text}", file=self._err, flush=True)
+            print(f"{clear}{printable(text)}", file=self._err, flush=True)
 
     def result(self, record: Mapping[str, Any], text: str) -> None:
         """Give the command's result: ``record`` to a machine, ``text`` to a person, on stdout."""
         if self.mode == "json":
             self._line(self._out, {"event": "result", **record})
         elif self.mode != "silent":
-            print(text, file=self._out, flush=True)
+            print(printable(text), file=self._out, flush=True)
 
     def show(self, stage: Stage, *, last: bool) -> None:
         """Print a stage's progress in the reporter's way."""

@@ -1,5 +1,6 @@
 """One archive of every hostile file beside good ones, by the command a user types: each has its outcome."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from archives import Listener, ingest, pixels, png, samples_of, table, tree
 from hostile_files import ct, hostile_files, image
 
+from pyrad import cli
 from pyrad.ingest import shards
 from pyrad.ingest.private import PrivateFolder
 from pyrad.store.verify import verify
@@ -176,3 +178,31 @@ def test_files_that_change_between_their_scan_and_their_pixels(tmp_path, monkeyp
     assert len(stored) == 13
     assert {pixels(n).tobytes() for n in range(1, 8)} < stored
     verify(tmp_path / "s.zarr")
+
+
+# ---- names
+
+
+def test_names_that_are_no_text_or_command_a_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    folders, files = (
+        (b"\xff\xfe", b"red\x1b[31m", b"new\nline"),
+        (b"\xe9.png", b"\x1b]0;owned\x07.png", b"-rf.png"),
+    )
+    for n, (folder, file) in enumerate(itertools.product(folders, files)):
+        png(tmp_path / "a" / os.fsdecode(folder) / os.fsdecode(file), pixels(n))
+    store, private = str(tmp_path / "s.zarr"), str(tmp_path / "private")
+    words = [str(tmp_path / "a"), "--store", store, "--private", private, "--workers", "1"]
+    assert [cli.main(["ingest", *words, *more]) for more in (["--dry-run"], [])] == [0, 0]
+    rows = samples_of(tmp_path / "s.zarr")
+    assert Counter(row["labels"][0] for row in rows) == {"\\xff\\xfe": 3, "red\x1b[31m": 3, "new\nline": 3}
+    verify(tmp_path / "s.zarr")
+    for command in (["info", store], ["card", store]):
+        assert cli.main(command) == 0
+    shown = capsys.readouterr()
+    assert "red\\x1b[31m 3" in shown.out
+    assert cli.main(["relink", "--private", private, *(row["key"] for row in rows)]) == 0
+    found = capsys.readouterr().out
+    assert len(found.splitlines()) == 1 + len(rows)
+    assert "new\\nline/-rf" in found
+    assert not {"\x1b", "\x07"} & set(shown.out + shown.err + found)

@@ -55,6 +55,11 @@ def path_bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
+def path_text(path: str) -> str:
+    """A member's path as text that can be stored and shown: bytes that are no UTF-8 are escaped."""
+    return path_bytes(path).decode("utf-8", "backslashreplace")
+
+
 def open_archive(path: Path) -> Archive:
     """The archive at ``path``: a folder, a zip (known by its content), one file, or s3://bucket/prefix.
 

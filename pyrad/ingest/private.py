@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyrad.errors import PyradError
+from pyrad.ingest.archive import path_text
 from pyrad.ingest.book import Book
 from pyrad.ingest.secret import data_folder
 
@@ -134,12 +135,12 @@ class PrivateFolder:
             rows = (
                 (
                     *(
-                        place(_text(t.store)),
+                        place(path_text(t.store)),
                         t.source,
                         t.key,
                         t.frame,
-                        place(_text(t.archive)),
-                        _text(t.path),
+                        place(path_text(t.archive)),
+                        path_text(t.path),
                     ),
                     *(t.digest, t.pixels, t.reason, t.detail, t.group),
                 )
@@ -227,8 +228,3 @@ class PrivateFolder:
                 f"the private folder {self.path} cannot be used: {error.strerror}; name another by "
                 f"--private DIR"
             ) from None
-
-
-def _text(path: str) -> str:
-    """A path may hold bytes that are no text."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

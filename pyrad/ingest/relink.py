@@ -16,7 +16,7 @@ from pyrad.errors import UsageError
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.private import PrivateFolder, Trace
 from pyrad.ingest.secret import own_secret
-from pyrad.progress import Reporter
+from pyrad.progress import Reporter, printable
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _UNKNOWN_EXIT_CODE = 1
@@ -124,6 +124,7 @@ def _checked(text: str, where: str) -> str:
 def _as_text(result: Relinked) -> str:
     """Tab-separated, one row a frame, a header first; unknown keys behind."""
     rows: list[tuple[str, ...]] = [("asked", *_SHOWN)]
-    rows += [(name, *(str(getattr(trace, column)) for column in _SHOWN)) for name, trace in result.found]
+    for name, trace in result.found:
+        rows.append((name, *(printable(str(getattr(trace, column)), keep="") for column in _SHOWN)))
     lines = ["\t".join(row) for row in rows] if result.found else []
     return "\n".join([*lines, *(f"{name}\tunknown" for name in result.unknown)])

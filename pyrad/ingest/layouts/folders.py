@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pyrad.errors import UsageError
+from pyrad.ingest.archive import path_text
 from pyrad.ingest.layouts import Listing
 from pyrad.ingest.split import parse_split
 from pyrad.records import Split
@@ -19,7 +20,7 @@ def folder_labels(folders: Iterable[str], wrapper: str = "") -> dict[str, tuple[
     ``wrapper`` is a leading folder that says nothing. Where the first folders are all words for train, val
     and test, they are the split and no part of the label.
     """
-    inner = {folder: f"{folder}/".removeprefix(wrapper).rstrip("/") for folder in folders}
+    inner = {folder: path_text(f"{folder}/".removeprefix(wrapper).rstrip("/")) for folder in folders}
     firsts = {path.partition("/")[0] for path in inner.values()}
     splits = {first: parse_split(first) for first in firsts}
     if len(firsts) < 2 or None in splits.values():
