@@ -11,7 +11,7 @@ from stores import build
 
 from pyrad import cli
 from pyrad.ingest.card import _hidden
-from pyrad.ingest.deidentification import METHODS, methods
+from pyrad.ingest.deidentification import METHODS, copied_texts, methods
 from pyrad.store.reader import open_store
 
 
@@ -102,10 +102,35 @@ def test_it_says_what_was_done_of_each_method(carded, capsys):
     ],
 )
 def test_every_policy_on_burned_in_text_has_its_sentence(policy, words):
-    done = {code: text for code, _, text in methods({"burned_in": policy})}
+    done = {code: text for code, _, text in methods({"000001": {"burned_in": policy}})}
     assert words in done["113101"]
     assert all(done.values())
     assert len(done) == len(METHODS) == 13
+
+
+def test_the_card_answers_for_every_part(tmp_path, capsys, monkeypatch):
+    """What the last ingest refused, an earlier one may have stored."""
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    for number, burned_in in enumerate(("allow", "refuse")):
+        folder = tmp_path / burned_in
+        dicom(folder / "0.dcm", pixels(number, dtype="int16"), uid=f"1.2.{number}", patient=f"P{number}")
+        ingest(tmp_path / "s.zarr", folder, burned_in=burned_in)
+    text = text_of(tmp_path / "s.zarr", capsys)
+    done = {row[0]: row[2] for row in cells(text, "How it was de-identified")}
+    assert done["113101"].startswith("Part 000001: Not applied, and not provided for: objects were stored")
+    assert "Part 000002: Not applied: no pixel was changed" in done["113101"]
+    assert "| `burned_in` | 000001: `allow`; 000002: `refuse` |" in text
+
+
+def test_what_was_copied_is_told_of_every_part():
+    parts = {"000001": {"keep_columns": ["site"], "anatomy_table": True}, "000002": {"keep_columns": ["age"]}}
+    told = " ".join(copied_texts(parts))
+    assert "`site`, `age`" in told
+    assert "user's own table" in told
+    done = {code: text for code, _, text in methods(parts)}
+    assert "user's own table" in done["113105"]
+    del parts["000001"]
+    assert "user's own" not in " ".join([*copied_texts(parts), *(text for _, _, text in methods(parts))])
 
 
 def test_the_codes_and_meanings_are_the_standards():

@@ -129,8 +129,9 @@ def samples_table(book: Book, assembled: Assembled, kept_columns: Collection[str
 
 
 def ledger_table(book: Book) -> pa.Table:
-    """The ledger, likewise."""
-    return pa.concat_tables(map(tables.ledger_table, batched(ledger_rows(book), _ROWS_A_BATCH)))
+    """The ledger, likewise; empty where the ledgers before say the same of every file."""
+    batches = map(tables.ledger_table, batched(ledger_rows(book), _ROWS_A_BATCH))
+    return pa.concat_tables([tables.ledger_table(()), *batches])
 
 
 def samples(book: Book, assembled: Assembled) -> Iterator[Sample]:

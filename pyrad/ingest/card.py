@@ -125,15 +125,15 @@ def _held(store: Store) -> Iterator[str]:
 
 
 def _deidentified(store: Store) -> Iterator[str]:
-    options = store.manifest.options
+    parts = {part.id: part.options for part in store.manifest.parts}
     yield from ("", "## How it was de-identified", "")
-    yield "The methods of DICOM PS3.15 (PS3.16 CID 7050), and what was done of each by the last ingest:"
+    yield "The methods of DICOM PS3.15 (PS3.16 CID 7050), and what was done of each:"
     yield ""
-    yield from _table(("code", "method", "done"), list(methods(options)))
+    yield from _table(("code", "method", "done"), list(methods(parts)))
     yield from ("", "Every column of the samples table:", "")
     yield ", ".join(f"`{name}`" for name in store.samples.column_names) + "."
     yield ""
-    yield from (f"- {sentence}" for sentence in copied_texts(options))
+    yield from (f"- {sentence}" for sentence in copied_texts(parts))
     if store.manifest.forgotten:
         yield "- Patients have been removed from it since (`pyrad forget`)."
 
@@ -165,10 +165,20 @@ def _made(store: Store) -> Iterator[str]:
     own = split.get("source") == "layout"
     rule = "as the source has it" if own else f"{ratios} of groups (train/val/test), by keyed rank"
     yield f"Split: {rule}."
-    yield "No group stands in two splits. Options of the last ingest:"
+    yield "No group stands in two splits. Options, by part where ingests differed:"
     yield ""
-    rows = [(f"`{name}`", f"`{value}`") for name, value in sorted(store.manifest.options.items())]
-    yield from _table(("option", "value"), rows)
+    yield from _table(("option", "value"), _options(store))
+
+
+def _options(store: Store) -> list[tuple[str, str]]:
+    """(option, value) of every part together; each part's own value where they are not one."""
+    parts = store.manifest.parts
+    rows = []
+    for name in sorted({name for part in parts for name in part.options}):
+        values = [f"`{part.options[name]}`" if name in part.options else "none" for part in parts]
+        own = "; ".join(f"{part.id}: {value}" for part, value in zip(parts, values, strict=True))
+        rows.append((f"`{name}`", own if len(set(values)) > 1 else values[0]))
+    return rows
 
 
 def _splits(samples: pa.Table) -> list[tuple[str, ...]]:

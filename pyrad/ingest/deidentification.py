@@ -1,4 +1,4 @@
-"""A store's manifest -> how its images were de-identified, in the terms of DICOM PS3.15."""
+"""The options of a store's parts -> how its images were de-identified, in the terms of DICOM PS3.15."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # PS3.16 CID 7050, De-identification Method: the profile and its options (PS3.15 E.2, E.3), what pyrad does of
-# each. The answer to Clean Pixel Data depends on --burned-in.
+# each. The answers to Clean Pixel Data and Clean Descriptors depend on options.
 _PIXELS = "113101"
+_DESCRIPTORS = "113105"
 METHODS = (
     (
         "113100",
@@ -34,11 +35,7 @@ METHODS = (
         "Clean Structured Content Option",
         "Not needed: structured reports are not stored.",
     ),
-    (
-        "113105",
-        "Clean Descriptors Option",
-        "Not needed: free text is dropped. Anatomy, view and laterality are words of a fixed list.",
-    ),
+    (_DESCRIPTORS, "Clean Descriptors Option", ""),
     (
         "113106",
         "Retain Longitudinal Temporal Information Full Dates Option",
@@ -64,16 +61,17 @@ METHODS = (
     ("113112", "Retain Institution Identity Option", "Not applied."),
 )
 
-_BURNED_IN = {
+_FIXED_WORDS = "Not needed: free text is dropped. Anatomy, view and laterality are words of a fixed list."
+_OWN_WORDS = (
+    "Not needed: free text is dropped. View and laterality are words of a fixed list; anatomy is a word of "
+    "one, or of the user's own table (`--anatomy-table`)."
+)
+
+_BURNED_IN = {  # what promises least comes last
     "refuse": (
         "Not applied: no pixel was changed. Objects that declare burned-in text were skipped, and ultrasound "
         "and secondary captures that do not declare to be free of it; the rest relies on what "
         "headers declare."
-    ),
-    "allow": (
-        "Not applied, and not provided for: objects were stored whatever they declare. Names may "
-        "stand in the "
-        "pixels."
     ),
     "crop-us-region": (
         "Applied in part: of ultrasound with one region, only the region was kept, which may itself "
@@ -88,8 +86,14 @@ _BURNED_IN = {
         "captures where "
         "they do not declare to be free of it."
     ),
+    "allow": (
+        "Not applied, and not provided for: objects were stored whatever they declare. Names may "
+        "stand in the "
+        "pixels."
+    ),
 }
 _UNKNOWN = "Unknown: the manifest does not say what was done about burned-in text."
+_SENTENCES = {"": _UNKNOWN, **dict(reversed(_BURNED_IN.items()))}
 
 STATEMENT = (
     "**Pseudonymised, not anonymous.** No name, identifier, date or free text of a header is in the "
@@ -100,19 +104,35 @@ STATEMENT = (
 )
 
 
-def methods(options: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(code, meaning, what was done) of the profile and each of its options; ``options`` of the manifest."""
+Parts = Mapping[str, Mapping[str, Any]]  # a part's number -> the options that the manifest has of it
+
+
+def methods(parts: Parts) -> Iterator[tuple[str, str, str]]:
+    """(code, meaning, what was done) of the profile and each of its options, in every part of a store."""
+    own_words = any(options.get("anatomy_table") for options in parts.values())
+    answers = {_PIXELS: _pixels(parts), _DESCRIPTORS: _OWN_WORDS if own_words else _FIXED_WORDS}
     for code, meaning, done in METHODS:
-        yield (
-            code,
-            meaning,
-            _BURNED_IN.get(str(options.get("burned_in")), _UNKNOWN) if code == _PIXELS else done,
-        )
+        yield code, meaning, answers.get(code, done)
 
 
-def copied_texts(options: Mapping[str, Any]) -> Iterator[str]:
+def _pixels(parts: Parts) -> str:
+    """What was done about text in the pixels; where parts differ, the weakest answer first."""
+    by_policy: dict[str, list[str]] = {}
+    for number, options in parts.items():
+        policy = str(options.get("burned_in"))
+        by_policy.setdefault(policy if policy in _BURNED_IN else "", []).append(number)
+    answers = [(by_policy[policy], text) for policy, text in _SENTENCES.items() if policy in by_policy]
+    if len(answers) == 1:
+        return answers[0][1]
+    return " ".join(f"Part {', '.join(numbers)}: {text}" for numbers, text in answers)
+
+
+def copied_texts(parts: Parts) -> Iterator[str]:
     """What entered as somebody wrote it, and so must be vouched for by somebody."""
-    kept = ", ".join(f"`{name}`" for name in options.get("keep_columns", ()))
-    if kept:
+    columns = {name: None for options in parts.values() for name in options.get("keep_columns", ())}
+    if columns:
+        kept = ", ".join(f"`{name}`" for name in columns)
         yield f"The columns {kept} were copied from a table as they are (`--keep-columns`)."
+    if any(options.get("anatomy_table") for options in parts.values()):
+        yield "Words of `anatomy` may be those of the user's own table, as they are (`--anatomy-table`)."
     yield "Labels are the words of the label table or the names of the folders, as they are."
