@@ -257,7 +257,7 @@ def test_options_that_contradict_each_other(layout):
     "changes",
     [
         *({"layout": "imagenet"}, {"group_by": "ward"}, {"codec": "lz4"}, {"color": "red"}),
-        *({"burned_in": "maybe"}, {"frames": "key"}, {"frames": "every:0"}, {"frames": "every:x"}),
+        *({"burned_in": "maybe"}, {"frames": "some"}, {"frames": "every:0"}, {"frames": "every:x"}),
         *({"frames": "every:-1"}, {"workers": 0}, {"max_quarantine": "101%"}, {"max_quarantine": "-1%"}),
         *({"max_quarantine": "few"}, {"max_quarantine": "nan"}, {"src": ()}),
     ],
