@@ -170,7 +170,8 @@ class FinishedShard:
         chunks = range(slot * self.spec.planes, (slot + 1) * self.spec.planes)
         if self.result.offsets[chunks[0]] == ABSENT:
             return None
-        return np.stack([self._plane(chunk) for chunk in chunks]).reshape(self.spec.image_shape)
+        planes = [self._plane(chunk) for chunk in chunks]
+        return planes[0] if len(planes) == 1 else np.stack(planes)
 
     def _plane(self, chunk: int) -> NDArray[Any]:
         spec = self.spec
