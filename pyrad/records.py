@@ -83,6 +83,44 @@ class Segments:
     frames: tuple[int, ...]
 
 
+PixelKeyword = Literal["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelElement:
+    """Where the pixel data of a DICOM file lie; ``length`` None: encapsulated, up to a delimiter."""
+
+    keyword: PixelKeyword
+    vr: str  # "" where the encoding is implicit
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelFormat:
+    """The Image Pixel module of a DICOM file (PS3.3 C.7.6.3), checked."""
+
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    photometric: str
+    planar: bool  # Planar Configuration 1
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    transfer_syntax: str
+    native: bool  # whether the pixels lie uncompressed in the file
+    little_endian: bool
+    element: PixelElement
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the pixels are float32 or float64."""
+        return self.element.keyword != "PixelData"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
@@ -107,6 +145,7 @@ class Source:
     accession: str = ""  # Accession Number, only where a label table joins by it
     sop_class: str = ""  # the standard's name of it
     digest: str = ""  # keyed hash of the file's bytes where no UID settles duplicates
+    form: PixelFormat | None = None  # of DICOM pixels, where it is all that decoding needs of the header
     labels: tuple[str, ...] = ()
     split: Split | None = None  # a layout's own split
     masks: tuple[str, ...] = ()  # paths of mask files in the same archive; their union is stored

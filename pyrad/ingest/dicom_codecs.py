@@ -23,8 +23,8 @@ from PIL import Image
 from rle.rle import decode_segment
 
 from pyrad.ingest.codestream import Codestream, read_jpeg, read_jpeg_2000, whole_spectrum
-from pyrad.ingest.dicom_format import PixelFormat
 from pyrad.ingest.reasons import Rejected
+from pyrad.records import PixelFormat
 
 
 @dataclass(frozen=True, kw_only=True)

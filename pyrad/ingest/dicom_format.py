@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from pyrad.ingest.dicom_parse import Parsed, PixelElement, has, integer, text
+from pyrad.ingest.dicom_parse import Parsed, has, integer, text
 from pyrad.ingest.policy import MAX_PIXELS
 from pyrad.ingest.reasons import Rejected
+from pyrad.records import PixelElement, PixelFormat
 
 # Implicit and explicit VR little endian, deflated, explicit VR big endian: PS3.5 A.1, A.2, A.5, A.3
 NATIVE_SYNTAXES = frozenset(
@@ -20,35 +20,6 @@ _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
 _COLOR_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})
 _FRAMES = re.compile(r"\+?\d{1,9}")  # PS3.5 6.2, IS
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelFormat:
-    """The Image Pixel module (PS3.3 C.7.6.3), checked."""
-
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    photometric: str
-    planar: bool  # Planar Configuration 1
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-    transfer_syntax: str
-    little_endian: bool
-    element: PixelElement
-
-    @property
-    def native(self) -> bool:
-        """Whether the pixels lie uncompressed in the file."""
-        return self.transfer_syntax in NATIVE_SYNTAXES
-
-    @property
-    def is_float(self) -> bool:
-        """Whether the pixels are float32 or float64."""
-        return self.element.keyword != "PixelData"
 
 
 def pixel_format(parsed: Parsed) -> PixelFormat:
@@ -79,6 +50,7 @@ def pixel_format(parsed: Parsed) -> PixelFormat:
         high_bit=high_bit,
         signed=signed,
         transfer_syntax=parsed.transfer_syntax,
+        native=parsed.transfer_syntax in NATIVE_SYNTAXES,
         little_endian=parsed.little_endian,
         element=element,
     )

@@ -6,13 +6,14 @@ the number of frames is the header's, whatever the bytes would allow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from pyrad.ingest.dicom_format import PixelFormat
 from pyrad.ingest.dicom_parse import Parsed, raw_bytes
 from pyrad.ingest.reasons import Rejected
+from pyrad.records import PixelFormat
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _DELIMITER = b"\xfe\xff\xdd\xe0"
@@ -24,15 +25,18 @@ Span = tuple[int, int]  # offset and length in the buffer
 
 
 class Frames:
-    """The frames of one file; ``frame(k)`` gives the bytes of the k-th, from 0."""
+    """The frames of one file; ``frame(k)`` gives the bytes of the k-th, from 0.
 
-    def __init__(self, parsed: Parsed, form: PixelFormat) -> None:
-        self._buffer = parsed.buffer
+    ``offsets`` is the Extended Offset Table, empty where there is none. Rejected where the bytes do not fit.
+    """
+
+    def __init__(self, buffer: bytes, form: PixelFormat, offsets: Sequence[int] = ()) -> None:
+        self._buffer = buffer
         self._form = form
         if form.native:
-            self._pixels = _native_pixels(parsed.buffer, form)
+            self._pixels = _native_pixels(buffer, form)
         else:
-            self._spans = _encapsulated_frames(parsed, form)
+            self._spans = _encapsulated_frames(buffer, form, offsets)
 
     def frame(self, k: int) -> bytes | memoryview:
         """The bytes of frame ``k``; of 1-bit pixels, whole bytes that hold it (see ``first_bit``)."""
@@ -75,15 +79,15 @@ def _native_pixels(buffer: bytes, form: PixelFormat) -> memoryview:
     return memoryview(buffer)[at : at + expected]
 
 
-def _encapsulated_frames(parsed: Parsed, form: PixelFormat) -> list[list[Span]]:
+def _encapsulated_frames(buffer: bytes, form: PixelFormat, offsets: Sequence[int]) -> list[list[Span]]:
     """The fragments of each frame (PS3.5 A.4)."""
-    table, fragments = _fragments(parsed.buffer, form)
-    frames = _by_offsets(_extended_offsets(parsed), fragments, form.frames)
+    table, fragments = _fragments(buffer, form)
+    frames = _by_offsets(offsets, fragments, form.frames)
     frames = frames or _by_offsets(list(np.frombuffer(table, "<u4")), fragments, form.frames)
     if not frames and len(fragments) == form.frames:
         frames = [[span] for span in fragments]
     if not frames and form.transfer_syntax != _RLE:  # RLE: one fragment a frame (A.4.2)
-        frames = _by_starts(parsed.buffer, fragments)
+        frames = _by_starts(buffer, fragments)
     if len(frames) != form.frames:
         raise Rejected(
             "frame-boundaries", "NumberOfFrames", f"{len(fragments)} fragments for {form.frames} frames"
@@ -113,13 +117,13 @@ def _fragments(buffer: bytes, form: PixelFormat) -> tuple[bytes, list[Span]]:
     return buffer[table_at : table_at + table_length // 4 * 4], fragments
 
 
-def _extended_offsets(parsed: Parsed) -> list[int]:
+def extended_offsets(parsed: Parsed) -> list[int]:
     """The Extended Offset Table (PS3.3 C.7.6.3.1.8), [] where absent."""
     raw = raw_bytes(parsed.dataset, "ExtendedOffsetTable")
     return [int(offset) for offset in np.frombuffer(raw[: len(raw) // 8 * 8], "<u8")]
 
 
-def _by_offsets(offsets: list[int], fragments: list[Span], frames: int) -> list[list[Span]]:
+def _by_offsets(offsets: Sequence[int], fragments: list[Span], frames: int) -> list[list[Span]]:
     """Fragments grouped by a table of the frames' first items; [] where the table does not fit them."""
     if len(offsets) != frames or not fragments:
         return []

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pyrad.ingest import vocabulary
 from pyrad.ingest.anatomy import AnatomyTable
@@ -38,7 +39,7 @@ from pyrad.ingest.policy import (
 )
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Attributes, admit_selected
-from pyrad.records import Source
+from pyrad.records import PixelFormat, Source
 
 
 def scan_dicom(archive: int, path: str, parsed: Parsed, options: ScanOptions) -> list[Source]:
@@ -77,7 +78,7 @@ def _scan(archive: int, path: str, parsed: Parsed, name: str, options: ScanOptio
         rules=options.rules,
     )
     warnings = set(noted_of_text)
-    pixels = DicomPixels(parsed)
+    pixels = DicomPixels.of(parsed)
     groups = FrameGroups(root, pixels.form.frames, required=has_frame_groups(sop_class))
     dtype = _stored_type(pixels)
     common = _common_facts(parsed, pixels, dtype, options, warnings)
@@ -199,8 +200,18 @@ def _common_facts(
         "sex": vocabulary.sex(text(root, "PatientSex").upper()),
         "age_band": vocabulary.age_band(text(root, "PatientAge").upper()),
         "manufacturer": vocabulary.manufacturer(text(root, "Manufacturer")),
+        "form": None if _needs_header(parsed, pixels.form) else pixels.form,
         "lossy": text(root, "LossyImageCompression") == "01" or (codec is not None and codec.lossy),
     }
+
+
+def _needs_header(parsed: Parsed, form: PixelFormat) -> bool:
+    """Whether decoding takes more than the file's bytes and the format of its pixels."""
+    return (
+        form.photometric == "PALETTE COLOR"
+        or parsed.transfer_syntax == DeflatedExplicitVRLittleEndian
+        or has(parsed.dataset, "ExtendedOffsetTable")
+    )
 
 
 def _padding(

@@ -37,8 +37,7 @@ from pydicom.uid import (
 )
 
 from pyrad.ingest.reasons import Rejected
-
-PixelKeyword = Literal["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+from pyrad.records import PixelElement, PixelKeyword
 
 _PIXEL_TAGS: dict[int, PixelKeyword] = {
     0x7FE00010: "PixelData",
@@ -61,16 +60,6 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelElement:
-    """Where the pixel data lie in ``Parsed.buffer``; ``length`` None: encapsulated, up to a delimiter."""
-
-    keyword: PixelKeyword
-    vr: str  # "" where the encoding is implicit
-    offset: int
-    length: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Parsed:
     """A DICOM file: the data set up to its pixels, the transfer syntax, and where the pixels are."""
 
@@ -78,7 +67,7 @@ class Parsed:
     transfer_syntax: str
     buffer: bytes  # the file itself, or what its deflated part inflates to
     little_endian: bool
-    pixels: PixelElement | None
+    pixels: PixelElement | None  # in ``buffer``
     has_meta: bool
 
 

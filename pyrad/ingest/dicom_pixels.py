@@ -6,7 +6,7 @@ unused bits never reach the store; nothing is rescaled, windowed or inverted.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +14,33 @@ from pydicom.pixels.processing import convert_color_space
 
 from pyrad.ingest.color import luma, planes
 from pyrad.ingest.dicom_codecs import CODECS, Cells
-from pyrad.ingest.dicom_format import PixelFormat, pixel_format
-from pyrad.ingest.dicom_frames import Frames
-from pyrad.ingest.dicom_palette import read_palette
+from pyrad.ingest.dicom_format import pixel_format
+from pyrad.ingest.dicom_frames import Frames, extended_offsets
+from pyrad.ingest.dicom_palette import Palette, read_palette
 from pyrad.ingest.dicom_parse import Parsed, quiet
 from pyrad.ingest.reasons import Rejected
-from pyrad.records import Source
+from pyrad.records import PixelFormat, Source
 
 
 class DicomPixels:
-    """The pixels of one parsed file; making one checks everything that can be checked without decoding."""
+    """The pixels of one file; making one checks everything that can be checked without decoding."""
 
-    def __init__(self, parsed: Parsed) -> None:
-        self.form = pixel_format(parsed)
-        if not self.form.native and self.form.transfer_syntax not in CODECS:
+    def __init__(self, form: PixelFormat, frames: Frames, palette: Palette | None = None) -> None:
+        self.form = form
+        self._frames = frames
+        self._palette = palette
+
+    @classmethod
+    def of(cls, parsed: Parsed) -> Self:
+        """The pixels that a header describes; Rejected where it contradicts itself or the file's length."""
+        form = pixel_format(parsed)
+        if not form.native and form.transfer_syntax not in CODECS:
             raise Rejected(
-                "unknown-transfer-syntax", "TransferSyntaxUID", _printable_uid(self.form.transfer_syntax)
+                "unknown-transfer-syntax", "TransferSyntaxUID", _printable_uid(form.transfer_syntax)
             )
-        self._frames = Frames(parsed, self.form)
-        grey_index = self.form.photometric == "PALETTE COLOR"
-        self._palette = read_palette(parsed.dataset, signed=self.form.signed) if grey_index else None
+        frames = Frames(parsed.buffer, form, extended_offsets(parsed))
+        grey_index = form.photometric == "PALETTE COLOR"
+        return cls(form, frames, read_palette(parsed.dataset, signed=form.signed) if grey_index else None)
 
     @property
     def is_color(self) -> bool:

@@ -31,7 +31,7 @@ class Segmentation:
         self._root = parsed.dataset
         if text(self._root, "PhotometricInterpretation") == "PALETTE COLOR":
             self._root.PhotometricInterpretation = "MONOCHROME2"  # labels, whatever colour they are shown in
-        self._pixels = DicomPixels(parsed)
+        self._pixels = DicomPixels.of(parsed)
         self._kind = text(self._root, "SegmentationType").upper()
         self._maximum = integer(self._root, "MaximumFractionalValue") or 0
         self._background = [0, integer(self._root, "PixelPaddingValue") or 0]

@@ -16,12 +16,13 @@ from pyrad.ingest.layouts import FileId
 from pyrad.ingest.scan import PixelDigests
 from pyrad.records import SPLITS, Source
 
-# A copy's own affair: where it lies, and what a table says of that path.
+# A copy's own affair: where it lies, how its pixels are written, and what a table says of that path.
 _NOT_COMPARED = frozenset(
     {
         "archive",
         "path",
         "digest",
+        "form",
         "accession",
         "labels",
         "split",

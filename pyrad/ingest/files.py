@@ -18,6 +18,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from pyrad.ingest.cut import apply_cut
+from pyrad.ingest.dicom_frames import Frames
 from pyrad.ingest.dicom_header import scan_dicom
 from pyrad.ingest.dicom_parse import has_preamble, looks_like_dataset, parse
 from pyrad.ingest.dicom_pixels import DicomPixels, frame_values
@@ -148,7 +149,7 @@ def decode(source: Source, data: bytes) -> NDArray[Any]:
 
 
 def decode_frames(sources: Sequence[Source], data: bytes) -> Iterator[NDArray[Any] | Rejected]:
-    """The frames of one file in the order of ``sources``; the file is parsed once.
+    """The frames of one file in the order of ``sources``; its header is parsed only where they lack its form.
 
     A frame that cannot be decoded comes as its Rejected, and its neighbours are unharmed.
     """
@@ -174,7 +175,8 @@ def _decoder(sources: Sequence[Source], data: bytes) -> Iterator[NDArray[Any] | 
     elif sources[0].kind == "npy":
         yield from decode_npy(sources, data)
     else:
-        pixels = DicomPixels(parse(data))
+        form = sources[0].form
+        pixels = DicomPixels.of(parse(data)) if form is None else DicomPixels(form, Frames(data, form))
         for source in sources:
             yield _dicom_frame(pixels, source)
 
