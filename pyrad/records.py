@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +86,7 @@ class Segments:
 PixelKeyword = Literal["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PixelElement:
+class PixelElement(NamedTuple):
     """Where the pixel data of a DICOM file lie; ``length`` None: encapsulated, up to a delimiter."""
 
     keyword: PixelKeyword
@@ -96,8 +95,7 @@ class PixelElement:
     length: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PixelFormat:
+class PixelFormat(NamedTuple):
     """The Image Pixel module of a DICOM file (PS3.3 C.7.6.3), checked."""
 
     rows: int

@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 
 from pyrad.errors import PyradError
 from pyrad.ingest.reasons import REASONS
-from pyrad.records import PixelElement, PixelFormat, Source, VoiFunction, Window
+from pyrad.records import Source, VoiFunction, Window
 
 _CACHE_KIB = 64 << 10
 _ROWS_A_FETCH = 1024
@@ -112,25 +112,15 @@ Row = TypeVar("Row")
 
 _FIELDS = tuple(Source.__dataclass_fields__)
 _values = attrgetter(*_FIELDS)
-_ELEMENT = tuple(PixelElement.__dataclass_fields__)
-_element_values = attrgetter(*_ELEMENT)
-_FORM = tuple(name for name in PixelFormat.__dataclass_fields__ if name != "element")
-_form_values = attrgetter(*_FORM)
 
 
 def _window(center: float, width: float, function: VoiFunction) -> Window:
     return Window(center=center, width=width, function=function)
 
 
-def _form(element: tuple[Any, ...], values: tuple[Any, ...]) -> PixelFormat:
-    at = PixelElement(**dict(zip(_ELEMENT, element, strict=True)))
-    return PixelFormat(element=at, **dict(zip(_FORM, values, strict=True)))
-
-
-# Nearly every image has these, and a dataclass pickles itself slowly.
+# Nearly every image has a window, and a dataclass pickles itself slowly.
 _REDUCED: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
-    Window: lambda window: (_window, (window.center, window.width, window.function)),
-    PixelFormat: lambda form: (_form, (_element_values(form.element), _form_values(form))),
+    Window: lambda window: (_window, (window.center, window.width, window.function))
 }
 
 
