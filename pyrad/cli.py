@@ -65,7 +65,7 @@ COMMANDS = {
         options="pyrad.ingest.rewrite:VerifyOptions",
         run="pyrad.ingest.rewrite:verify_store",
         summary="check every byte of a store, and make again what is damaged",
-        example="pyrad verify chest.zarr",
+        example="pyrad verify chest.zarr --rewrite-from /archive/2024",
     ),
     "card": Command(
         options="pyrad.ingest.card:CardOptions",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dicoms import ramp
 
 from pyrad import cli
 from pyrad.errors import SecretError, UsageError
+from pyrad.ingest.book import Book
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.reasons import KEPT_BY, REASONS
 
@@ -124,3 +126,13 @@ def test_every_option_that_keeps_something_exists():
     for reason, option in KEPT_BY.items():
         assert REASONS[reason][0] == "skipped"
         assert {word for word in option.split() if word.startswith("--")} <= flags
+
+
+def test_a_book_of_any_size_stays_in_memory():
+    """SQLite would spill a nameless one beyond its cache of 64 MiB into a deleted file."""
+    with Book() as book:
+        blobs = ((n, bytes(4 << 20)) for n in range(24))
+        book.many("INSERT INTO scanned VALUES (?, ?)", blobs)
+        book.run("CREATE TEMP TABLE sorted AS SELECT * FROM scanned ORDER BY file DESC")
+        names = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert not [name for name in names if "etilqs" in name]

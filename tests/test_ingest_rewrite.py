@@ -1,11 +1,15 @@
 """Damaged stores made whole again from their archives, byte for byte, or left as they are with a sentence."""
 
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from archives import dicom, ingest, pixels, png, table, tree
 
-from pyrad.errors import IntegrityError, SecretError, UsageError
+from pyrad.errors import IntegrityError, NotAStoreError, SecretError, UsageError
+from pyrad.ingest.forget import ForgetOptions, forget
 from pyrad.ingest.rewrite import VerifyOptions, rewrite, verify_store
 from pyrad.progress import Reporter
 from pyrad.store.verify import verify
@@ -90,7 +94,6 @@ def test_a_damaged_file_is_made_again(damaged, made, name, how):
         "archive",
         "private",
         "s.zarr",
-        "s.zarr.partial",
         "second",
     ]
     verify_store(options(damaged), QUIET)
@@ -134,3 +137,65 @@ def test_a_damaged_root_and_a_wrong_secret_are_refused(damaged, monkeypatch):
     (damaged / "s.zarr/zarr.json").write_bytes(b"{}")
     with pytest.raises(UsageError):
         rewrite(options(damaged), QUIET)
+
+
+def test_a_wrong_path_shows_before_damage_does(damaged):
+    with pytest.raises(UsageError, match="nosuch"):
+        rewrite(options(damaged, rewrite_from=(damaged / "nosuch",)), QUIET)
+    with pytest.raises(NotAStoreError, match="it does not exist"):
+        rewrite(VerifyOptions(store=damaged / "t.zarr", rewrite_from=(damaged / "archive",)), QUIET)
+    assert not [*damaged.glob("*.partial")]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pyrad.ingest.run as ingest
+from pyrad.ingest.rewrite import VerifyOptions, rewrite
+from pyrad.progress import Reporter
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+ingest.write_plan = die  # every header is in the book by then
+folder = Path(sys.argv[1])
+archives = (folder / "archive", folder / "second")
+options = VerifyOptions(store=folder / "s.zarr", rewrite_from=archives, private=folder / "private", workers=1)
+rewrite(options, Reporter("silent"))
+"""
+
+
+def test_a_killed_run_leaves_headers_in_the_private_folder_alone_and_the_next_removes_them(damaged, made):
+    (damaged / "s.zarr" / FILES[5]).unlink()
+    done = subprocess.run([sys.executable, "-c", KILLED, damaged], check=False)
+    assert done.returncode == -signal.SIGKILL
+    books = [*damaged.rglob("book-*.sqlite")]
+    assert [book.parent.parent for book in books] == [damaged / "private"]
+    assert [*damaged.rglob("*.sqlite*")] != []
+    assert not {path.name for path in damaged.iterdir()} - {
+        *("archive", "private", "s.zarr", "s.zarr.partial", "second")
+    }
+    assert rewrite(options(damaged), QUIET) == 1
+    assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
+    assert not [*(damaged / "private").glob("rewrite-*"), *damaged.glob("*.partial")]
+
+
+def test_what_forget_wrote_is_not_made_again_but_what_came_later_is(tmp_path):
+    """A forgotten patient's files in the later archive are passed over, as they were."""
+    store, how = tmp_path / "s.zarr", {"private": tmp_path / "private"}
+    for n in range(6):
+        folder = tmp_path / ("first" if n < 3 else "second")
+        dicom(folder / f"{n}.dcm", pixels(n, dtype="int16"), uid=f"1.2.{n}", patient=f"P{n % 3}")
+    ingest(store, tmp_path / "first", **how)
+    (tmp_path / "list").write_text("P1\n")
+    forget(ForgetOptions(store=store, patients=tmp_path / "list", **how), QUIET)
+    ingest(store, tmp_path / "second", **how)
+    whole = tree(store)
+    later = options(tmp_path, rewrite_from=(tmp_path / "first", tmp_path / "second"))
+    (store / "parts/000003/samples.parquet").unlink()
+    (store / "parts/000003/images/16x20_i16/c/0/0/0").unlink()
+    assert rewrite(later, QUIET) == 2
+    assert tree(store) == whole
+    (store / "parts/000002/samples.parquet").unlink()
+    with pytest.raises(IntegrityError, match="forget has changed this store"):
+        rewrite(later, QUIET)

@@ -125,7 +125,7 @@ _REDUCED: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
 
 
 class Book:
-    """A new, empty book at ``path``, or a nameless one that is never seen (None); used as a context.
+    """A new, empty book at ``path``, or one in memory, which never touches a disk (None); used as a context.
 
     ``path`` is replaced where a killed run left one there, and removed at the end. A disk that fails
     becomes a PyradError.
@@ -135,15 +135,16 @@ class Book:
         self._path = path
 
     def __enter__(self) -> Self:
-        name = ""
+        name = ":memory:"
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             name = f"{self._path.resolve().as_uri()}?nolock=1"  # the store's own lock keeps others away
-        self._db = sqlite3.connect(name, uri=bool(name), isolation_level=None)
+        self._db = sqlite3.connect(name, uri=self._path is not None, isolation_level=None)
         # One transaction that is never undone: nothing of it is read after this process.
         self._db.executescript(
             f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB};"
+            f"PRAGMA temp_store={'MEMORY' if self._path is None else 'DEFAULT'};"
             f"{_SCHEMA} BEGIN;"
         )
         outcomes = [(code, what) for code, (what, _) in REASONS.items()]
@@ -157,7 +158,7 @@ class Book:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         if isinstance(error, sqlite3.Error):
-            place = "a temporary file" if self._path is None else str(self._path.parent)
+            place = "memory" if self._path is None else str(self._path.parent)
             raise PyradError(
                 f"the book of the ingest in {place} cannot be kept: {error}; nothing was committed; make "
                 "room there, or name another folder by --private DIR"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,11 @@ class PrivateFolder:
     def drop_book(self, store: Path) -> None:
         """Remove what an ingest into ``store`` that was killed left here: it holds identifiers."""
         (self.path / self._book_name(store)).unlink(missing_ok=True)
+        shutil.rmtree(self.workplace(store), ignore_errors=True)
+
+    def workplace(self, store: Path) -> Path:
+        """A private folder in this one while a part of ``store`` is made again; `drop_book` removes it."""
+        return self.path / self._book_name(store).replace("book-", "rewrite-").removesuffix(".sqlite")
 
     def traces(self, store: str) -> Iterator[Trace]:
         """What earlier ingests into one store left here, by source; nothing where there is no crosswalk."""

@@ -8,17 +8,19 @@ it takes the damaged one's place. Nothing else is ever replaced.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from pyrad.errors import IntegrityError, UsageError
+from pyrad.errors import IntegrityError, NotAStoreError, UsageError
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.prepare import open_sources
 from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.run import run
 from pyrad.ingest.secret import resolve_secret
@@ -29,6 +31,7 @@ from pyrad.store.manifest import FileEntry, Manifest, Part
 from pyrad.store.verify import verify
 
 _SHOWN = 20
+_WORK_FOLDER = "rewrite"  # in the store's working folder, which every writer empties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +50,32 @@ class VerifyOptions:
         default=None, metadata={"help": "the anatomy table that the ingest was given", "metavar": "FILE"}
     )
     select: tuple[str, ...] = field(
-        default=(), metadata={"help": "what the ingest was given as --select, where it had words in it"}
+        default=(),
+        metadata={
+            "help": "what the ingest was given as --select, where it had words in it (default: as recorded)",
+            "metavar": "EXPR,...",
+        },
     )
     burned_in: str | None = field(
-        default=None, metadata={"help": "what the ingest was given as --burned-in, where that names a file"}
+        default=None,
+        metadata={
+            "help": "what the ingest was given as --burned-in, where it names a file (default: as recorded)",
+            "metavar": "rules:FILE",
+        },
     )
     secret_file: Path | None = field(
-        default=None, metadata={"help": "file with the secret of the store", "metavar": "FILE"}
+        default=None,
+        metadata={
+            "help": "file with the store's secret (else PYRAD_SECRET, else your own file)",
+            "metavar": "FILE",
+        },
     )
     private: Path | None = field(
-        default=None, metadata={"help": "the private folder of the store's ingests", "metavar": "DIR"}
+        default=None,
+        metadata={
+            "help": "the private folder of the ingests (default: in your data folder)",
+            "metavar": "DIR",
+        },
     )
     workers: int | None = field(default=None, metadata={"help": "processes that read and decode"})
 
@@ -86,10 +105,14 @@ def rewrite(options: VerifyOptions, reporter: Reporter) -> int:
     store = options.store.resolve()
     there = manifest.read_manifest(store)
     if there is None:
-        raise UsageError(f"{options.store} is no pyrad store")
+        what = f"there is no {layout.ROOT_DOCUMENT} in it" if store.exists() else "it does not exist"
+        raise NotAStoreError(f"{options.store} is no pyrad store: {what}")
     secret = resolve_secret(options.secret_file, key_check=there.key_check, store=store.name)
-    lock = durable.lock_folder(store.with_name(store.name + ".partial"), store.name)
-    try:
+    open_sources(
+        IngestOptions(src=options.rewrite_from, store=store)
+    )  # a wrong path shows before damage does
+    private = PrivateFolder(options.private, secret.key_check)
+    with _locked(store, private) as folder:
         damaged = {
             part.id: [file for file in part.files if not _is_whole(store, file, there)]
             for part in there.parts
@@ -97,22 +120,58 @@ def rewrite(options: VerifyOptions, reporter: Reporter) -> int:
         count = sum(map(len, damaged.values()))
         lost: list[str] = []
         if count:
-            private = PrivateFolder(options.private, secret.key_check)
             with AuditLog(private.path, secret).event("rewrite", store=store.name, files=count) as outcome:
                 for number, part in enumerate(there.parts):
                     if damaged[part.id]:
-                        lost += _rewrite_part(store, there, number, damaged[part.id], options, reporter)
+                        lost += _rewrite_part(
+                            store,
+                            there,
+                            number,
+                            damaged[part.id],
+                            folder,
+                            private.workplace(store),
+                            options,
+                            reporter,
+                        )
                 outcome["lost"] = len(lost)
-        if lost:
-            names = "\n".join(sorted(lost)[:_SHOWN])
-            raise IntegrityError(
-                f"{len(lost)} of {count} damaged files of {store.name} could not be restored: what was made "
-                "of the archives has other bytes. Give the archives and options of the ingest that made the "
-                f"part, and install the versions of pyrad and its decoders of that time:\n{names}"
-            )
-        return count
+    if lost:
+        raise IntegrityError(_lost_text(store.name, there, lost, count))
+    return count
+
+
+@contextmanager
+def _locked(store: Path, private: PrivateFolder) -> Iterator[Path]:
+    """Keep writers away; yields a folder to work in. What is in it, and what a killed run left, goes."""
+    partial = store.with_name(store.name + ".partial")
+    lock = durable.lock_folder(partial, store.name)
+    folder = partial / _WORK_FOLDER
+    try:
+        private.drop_book(store)
+        shutil.rmtree(folder, ignore_errors=True)
+        yield folder
     finally:
+        private.drop_book(store)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(partial.iterdir()):
+            partial.rmdir()
         os.close(lock)
+
+
+def _lost_text(store: str, there: Manifest, lost: Sequence[str], count: int) -> str:
+    """Why files could not be restored, and what to do."""
+    names = "\n".join(sorted(lost)[:_SHOWN])
+    if there.forgotten:
+        advice = (
+            "pyrad forget has changed this store: parts that it wrote anew, and those before which it took "
+            "one away, cannot be made of archives again, whatever is given. Restore these files from a copy "
+            "of the store that was made since"
+        )
+    else:
+        advice = (
+            "what was made of the archives has other bytes. Give the archives and options of the ingest that "
+            "made the part, and install the versions of pyrad and its decoders of that time"
+        )
+    return f"{len(lost)} of {count} damaged files of {store} could not be restored: {advice}:\n{names}"
 
 
 def _rewrite_part(
@@ -120,40 +179,50 @@ def _rewrite_part(
     there: Manifest,
     number: int,
     damaged: Sequence[FileEntry],
+    folder: Path,
+    private: Path,
     options: VerifyOptions,
     reporter: Reporter,
 ) -> list[str]:
     """Make one part again and put its files in place; returns the paths of those that came out otherwise."""
     part = there.parts[number]
+    if not _is_next(there, number):
+        return [file.path for file in damaged]
     reporter.say(f"part {part.id}: {len(damaged)} files are damaged; it is made again beside the store")
-    with tempfile.TemporaryDirectory(dir=store.parent, prefix=f".{store.name}.rewrite-") as folder:
-        twin = Path(folder, store.name)
-        _lay_earlier_parts(store, there, number, twin)
-        only = None if any(f.path.endswith(layout.LEDGER_FILE) for f in damaged) else _ledger(store, part)
-        ingest = IngestOptions(
-            src=options.rewrite_from,
-            store=twin,
-            private=Path(folder, "private"),
-            secret_file=options.secret_file,
-            workers=options.workers,
-            table=options.table,
-            anatomy_table=options.anatomy_table,
-            max_quarantine="100%",
-            codec=there.codec,
-            **_recorded(part, options),
-        )
-        run(ingest, Reporter("silent"), only=only)
-        made = manifest.read_manifest(twin)
-        lost = []
-        for file in damaged:
-            if made is None or not _is_whole(twin, file, there):
-                lost.append(file.path)
-                continue
-            target = store / file.path
-            durable.make_folders(store, file.path.rpartition("/")[0])
-            (twin / file.path).replace(target)  # it was synced when it was written
-            durable.sync_folder(target.parent)
-        return lost
+    shutil.rmtree(folder, ignore_errors=True)  # of the part before
+    twin = folder / store.name
+    _lay_earlier_parts(store, there, number, twin)
+    only = None if any(f.path.endswith(layout.LEDGER_FILE) for f in damaged) else _ledger(store, part)
+    ingest = IngestOptions(
+        src=options.rewrite_from,
+        store=twin,
+        private=private,
+        secret_file=options.secret_file,
+        workers=options.workers,
+        table=options.table,
+        anatomy_table=options.anatomy_table,
+        max_quarantine="100%",
+        codec=there.codec,
+        **_recorded(part, options),
+    )
+    run(ingest, Reporter("silent"), only=only, forgotten=there.forgotten)
+    made = manifest.read_manifest(twin)
+    lost = []
+    for file in damaged:
+        if made is None or not _is_whole(twin, file, there):
+            lost.append(file.path)
+            continue
+        target = store / file.path
+        durable.make_folders(store, file.path.rpartition("/")[0])
+        (twin / file.path).replace(target)  # it was synced when it was written
+        durable.sync_folder(target.parent)
+    return lost
+
+
+def _is_next(there: Manifest, number: int) -> bool:
+    """Whether an ingest into the parts before would give this number: `pyrad forget` gives others."""
+    before = int(there.parts[number - 1].id) if number else 0
+    return int(there.parts[number].id) == before + 1
 
 
 def _lay_earlier_parts(store: Path, there: Manifest, number: int, twin: Path) -> None:

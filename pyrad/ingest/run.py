@@ -55,23 +55,30 @@ _SELF_EVIDENT = frozenset({"not-in-table", "not-an-image", "mask"})
 
 
 def run(
-    options: IngestOptions, reporter: Reporter | None = None, only: Collection[str] | None = None
+    options: IngestOptions,
+    reporter: Reporter | None = None,
+    only: Collection[str] | None = None,
+    forgotten: Collection[str] = (),
 ) -> IngestSummary | Preview:
     """Bring the archives of ``options`` into its store and return what became of every file.
 
     With ``dry_run``, nothing is written anywhere, and what would become of them is returned. Where ``only``
     is given, other files than those that the ledger calls so are passed over: a part is made again as it was.
-    The path of a file in two archives counts for both.
+    The path of a file in two archives counts for both. ``forgotten`` are marks beside those of the store.
 
     UsageError, SecretError, UnsafeArchiveError, StoreBusyError and QuarantineBudgetError commit nothing;
     what was written before a signal or a full disk is taken up by the next run of the same command.
     """
     with checked_out(options.store) as working:
-        return _run(options, working, reporter or Reporter(), only)
+        return _run(options, working, reporter or Reporter(), only, forgotten)
 
 
 def _run(
-    options: IngestOptions, working: Working, reporter: Reporter, only: Collection[str] | None
+    options: IngestOptions,
+    working: Working,
+    reporter: Reporter,
+    only: Collection[str] | None,
+    forgotten: Collection[str],
 ) -> IngestSummary | Preview:
     began_s = time.monotonic()
     sources = open_sources(options)
@@ -93,7 +100,7 @@ def _run(
         "options": options,
         "reporter": reporter,
         "secret": secret,
-        "names": Names(secret, options.group_by, there.forgotten if there else ()),
+        "names": Names(secret, options.group_by, [*(there.forgotten if there else ()), *forgotten]),
         "sources": sources,
         "only": only,
         "private": private,
