@@ -33,7 +33,7 @@ def by_pyrad(path) -> np.ndarray | str:
         parsed = parse(path.read_bytes())
         if parsed.dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             parsed.dataset.PhotometricInterpretation = "MONOCHROME2"
-        pixels = DicomPixels(parsed)
+        pixels = DicomPixels.of(parsed)
         return np.stack([pixels.values(k) for k in range(pixels.form.frames)])
     except Rejected as rejected:
         return rejected.reason

@@ -68,7 +68,7 @@ class File:
         parsed = parse(self.data)
         if parsed.dataset.PhotometricInterpretation == "PALETTE COLOR":
             parsed.dataset.PhotometricInterpretation = "MONOCHROME2"
-        pixels = DicomPixels(parsed)
+        pixels = DicomPixels.of(parsed)
         return [pixels.values(k) for k in range(pixels.form.frames)]
 
     @property
