@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, Never
 
@@ -138,7 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one retur
     except OSError as error:
         if error.errno is None:  # a library's, not the system's
             return _bug(name, error)
-        return _complain(name, f"the system refused: {error.strerror} (errno {error.errno})", 1)
+        # Its path is not told: it may be a source's, with a name in it.
+        what = f"the system refused: {error.strerror} (errno {error.errno})"
+        return _unforeseen(name, error, what, "PYRAD_TRACEBACK=1 shows which file, in the traceback")
     except Exception as error:  # noqa: BLE001 - a user sees one line
         return _bug(name, error)
 
@@ -213,15 +216,24 @@ def _stopped(how: str, name: str) -> str:
 
 
 def _bug(name: str, error: Exception) -> int:
-    """Complain of what nobody foresaw; its own text may hold what a file said: type and place are safe."""
+    what = f"internal error {type(error).__name__}"
+    return _unforeseen(name, error, what, "a bug; PYRAD_TRACEBACK=1 shows the traceback")
+
+
+def _unforeseen(name: str, error: Exception, what: str, advice: str) -> int:
+    """Complain of what nobody caught; its own text may hold what a file said: type and place are safe."""
     if os.environ.get("PYRAD_TRACEBACK"):
         raise error
-    last = error.__traceback__
-    while last and last.tb_next:
-        last = last.tb_next
-    place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
-    text = f"internal error {type(error).__name__} at {place}: a bug; PYRAD_TRACEBACK=1 shows the traceback"
-    return _complain(name, text, 1)
+    return _complain(name, f"{what} at {_place(error)}: {advice}", 1)
+
+
+def _place(error: Exception) -> str:
+    """FILE:LINE of the innermost call of ours, or of the innermost call where only this module is ours."""
+    calls = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    here = Path(__file__)
+    ours = [(file, line) for file, line in calls if here.parent in file.parents and file != here]
+    file, line = (ours or calls)[-1]
+    return f"{file.name}:{line}"
 
 
 class _sigterm_as_exception:  # noqa: N801 - reads as a statement

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pyrad import cli, config
 from pyrad.errors import UsageError
+from pyrad.store import durable
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +209,22 @@ def test_an_error_that_no_system_call_made_is_not_quoted(error, capsys, monkeypa
     assert f"internal error {type(error).__name__} at test_cli.py" in err
     assert "Doe" not in err
     assert "None" not in err
+
+
+def test_what_the_system_refuses_has_a_place_and_no_path(capsys, monkeypatch):
+    def broken(*_):
+        durable.sync_folder(Path("/nonexistent/Doe^John"))
+
+    monkeypatch.setattr(cli, "_info", broken)
+    monkeypatch.delenv("PYRAD_TRACEBACK", raising=False)
+    assert cli.main(["info", "x"]) == 1
+    err = capsys.readouterr().err
+    assert "the system refused: No such file or directory (errno 2) at durable.py:" in err
+    assert "PYRAD_TRACEBACK=1" in err
+    assert "Doe" not in err
+    monkeypatch.setenv("PYRAD_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        cli.main(["info", "x"])
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

@@ -185,6 +185,8 @@ def test_the_command_prints_the_log_and_compares_a_head(log, capsys, monkeypatch
     assert cli.main([*words, "--head", head, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["entries"]) == 5
     assert cli.main([*words, "--head", "4:" + "0" * 64]) == 5
+    assert cli.main([*words, "--head", "4:abc"]) == 2
+    assert "'4:abc' is no head: give COUNT:SEAL" in capsys.readouterr().err
     monkeypatch.setenv("PYRAD_SECRET", "another")
     assert cli.main(words) == 6
     monkeypatch.delenv("PYRAD_SECRET")
@@ -192,3 +194,15 @@ def test_the_command_prints_the_log_and_compares_a_head(log, capsys, monkeypatch
     assert cli.main(words) == 6
     assert "no secret is given" in capsys.readouterr().err
     assert not (log.folder / "none").exists()
+
+
+def test_a_folder_without_a_log_passes_no_audit(log, capsys, monkeypatch):
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    empty = log.folder.with_name("empty")
+    empty.mkdir()
+    for folder in (empty, log.folder.with_name("mistyped")):
+        assert cli.main(["audit", "--private", str(folder)]) == 2
+        assert f"there is no audit log in {folder}" in capsys.readouterr().err
+    assert list(empty.iterdir()) == []
+    (log.folder / AUDIT_FILE).unlink()  # its head is left: this one was taken away
+    assert cli.main(["audit", "--private", str(log.folder)]) == 5

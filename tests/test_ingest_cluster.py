@@ -193,6 +193,11 @@ def test_what_is_no_address_is_refused(tmp_path, word):
         IngestOptions(src=(tmp_path,), store=tmp_path / "s.zarr", ray=word)
 
 
+def test_a_dry_run_does_not_pass_over_a_cluster(tmp_path):
+    with pytest.raises(UsageError, match="--dry-run is given and --ray local"):
+        IngestOptions(src=(tmp_path,), store=tmp_path / "s.zarr", dry_run=True, ray="local")
+
+
 def test_a_shared_cluster_needs_a_secret_that_is_given(tmp_path, monkeypatch):
     monkeypatch.delenv("PYRAD_SECRET")
     ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 1))  # makes one in the user's folder

@@ -97,6 +97,8 @@ def test_a_patient_goes_and_the_others_stay_as_they_are(store):
         "store": "s.zarr",
         "images": 3,
         "groups": 1,
+        "marked_groups": 1,
+        "marked_images": 0,
         "remembered": 1,
         "trained_on_it": [],
     }
@@ -179,7 +181,8 @@ def test_a_group_is_named_by_its_key_where_nobody_knows_the_patients_id(tmp_path
         png(tmp_path / f"a/x/{number}.png", pixels(number))
     ingest(store, tmp_path / "a")
     row = samples_of(store)[0]
-    run(store, row["group"] + "\n")
+    done = run(store, row["group"] + "\n")
+    assert (done["marked_groups"], done["marked_images"], done["remembered"]) == (1, 1, 2)
     assert row["key"] not in images_of(store)
     assert ingest(store, tmp_path / "a").skipped == {"already-stored": 3, "forgotten": 1}
 

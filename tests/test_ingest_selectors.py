@@ -129,8 +129,8 @@ def test_rasters_and_arrays_say_only_their_size(tmp_path):
         ("modality>CT", "modality takes = ~"),
         ("rows~2", "rows takes = < <= > >="),
         ("rows>many", "compared with numbers"),
-        ("modality=XYZ", "'XYZ' is no modality"),
-        ("laterality=left", "'LEFT' is no laterality"),
+        ("modality=XYZ", "'XYZ' is no modality.*allowed are BMD, CR, CT, DX"),
+        ("laterality=left", "'LEFT' is no laterality.*allowed are B, L, R, U"),
         ("class=CT Picture", "no SOP class of the standard"),
     ],
 )

@@ -20,6 +20,7 @@ import fcntl
 import hmac
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pyrad.errors import IntegrityError, PyradError, SecretError
+from pyrad.errors import IntegrityError, PyradError, SecretError, UsageError
 from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.secret import Secret, own_secret
 from pyrad.progress import Reporter
@@ -35,6 +36,7 @@ from pyrad.store import durable
 
 AUDIT_FILE = "audit.jsonl"
 HEAD_FILE = "audit.head"
+_HEAD = re.compile(r"[0-9]+:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,18 +228,36 @@ class AuditOptions:
     )
     secret_file: Path | None = field(
         default=None,
-        metadata={"help": "file with the stores' secret (else PYRAD_SECRET, else your own file)"},
+        metadata={
+            "help": "file with the stores' secret (else PYRAD_SECRET, else your own file)",
+            "metavar": "FILE",
+        },
     )
     head: str | None = field(
         default=None,
-        metadata={"help": "a head that this command printed earlier: the log must contain it"},
+        metadata={
+            "help": "a head that this command printed earlier: the log must contain it",
+            "metavar": "COUNT:SEAL",
+        },
     )
+
+    def __post_init__(self) -> None:
+        if self.head is not None and _HEAD.fullmatch(self.head) is None:
+            raise UsageError(
+                f"--head {self.head!r} is no head: give COUNT:SEAL, a number and 64 hexadecimal digits, as "
+                "this command printed it"
+            )
 
 
 def audit(options: AuditOptions, reporter: Reporter) -> None:
-    """Check the log of a private folder and give its lines; IntegrityError where it is not whole."""
+    """Check the log of a private folder and give its lines.
+
+    UsageError where the folder has no log, IntegrityError where the log is not whole.
+    """
     secret = own_secret(options.secret_file)
     folder = PrivateFolder(options.private, secret.key_check).path
+    if not any((folder / name).exists() for name in (AUDIT_FILE, HEAD_FILE)):
+        raise UsageError(f"there is no audit log in {folder}: name the folder of the ingests by --private")
     chain = AuditLog(folder, secret).check_chain(known_head=options.head)
     lines = [
         f"{entry['at']}  {entry['user']:<10} {entry['event']:<16} {entry.get('store', '')}"

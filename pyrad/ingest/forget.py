@@ -127,8 +127,8 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
             gone = _is_among(groups, patients.groups)
             # Images that only their key leads to: named by it, or near duplicates that joined the patient.
             by_key = _is_among(groups, patients.by_key) | (gone & _is_nameless(store))
-            marks = patients.marks | {mark(secret, key) for key in _chosen(store, "key", by_key)}
-            forgotten = sorted(marks.union(store.manifest.forgotten))
+            marked_images = {mark(secret, key) for key in _chosen(store, "key", by_key)}
+            forgotten = sorted({*patients.marks, *marked_images, *store.manifest.forgotten})
             names = _note_pending(private, [*patients.groups, *_chosen(store, "key", gone)])
             writer.discard()  # what an interrupted ingest left may hold them
             private.drop_book(writer.path)  # likewise
@@ -140,6 +140,8 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
             outcome |= {
                 "images": int(gone.sum()),
                 "groups": len(patients.groups),
+                "marked_groups": len(patients.marks),
+                "marked_images": len(marked_images),
                 "remembered": len(forgotten),
             }
     record = {"store": options.store.name, **outcome, "trained_on_it": list(runs)}
@@ -257,8 +259,10 @@ def _fingerprints(audit: AuditLog, store: str) -> frozenset[str]:
 
 
 def _as_text(record: Mapping[str, Any]) -> str:
-    images, groups, remembered = (record[name] for name in ("images", "groups", "remembered"))
-    what = f"{images:,} images of {groups:,} groups (patients)"
-    lines = [f"{record['store']} forgot {what} and remembers {remembered:,} that must not come back"]
+    marks = f"{record['marked_groups']:,} groups and {record['marked_images']:,} single images"
+    lines = [
+        f"{record['store']} forgot {record['images']:,} images of {record['groups']:,} groups (patients)",
+        f"marked against coming back: {marks}; with earlier ones {record['remembered']:,} marks",
+    ]
     lines += [f"trained on it ({run['by']}): {run['run']}" for run in record["trained_on_it"]]
     return "\n".join(lines)

@@ -270,6 +270,11 @@ class IngestOptions:
         return self.ray not in ("off", "local")
 
     def _check_ray(self) -> None:
+        if self.dry_run and self.ray != "off":
+            raise UsageError(
+                f"--dry-run is given and --ray {self.ray}: a dry run reads headers with this machine's "
+                "processes alone, since a cluster needs a folder to write in; leave --ray out"
+            )
         host, _, port = self.ray.rpartition(":")
         if self.ray in ("off", "local", "auto") or (host and "/" not in host and port.isdecimal()):
             return

@@ -37,10 +37,10 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CLOSED: Mapping[str, Callable[[str], str | None]] = {
-    "modality": vocabulary.modality,
-    "laterality": vocabulary.laterality,
-    "view": vocabulary.view,
+_CLOSED: Mapping[str, frozenset[str]] = {
+    "modality": vocabulary.MODALITIES,
+    "laterality": vocabulary.LATERALITIES,
+    "view": vocabulary.VIEWS,
 }
 
 
@@ -123,7 +123,10 @@ def _check_words(expression: str, name: str, comparison: str, words: tuple[str, 
         raise UsageError(f"--select {expression!r}: a value is empty")
     for word in words:
         if name in _CLOSED and comparison == "=" and not _is_public(name, word):
-            raise UsageError(f"--select {expression!r}: {word.upper()!r} is no {name} that pyrad knows")
+            raise UsageError(
+                f"--select {expression!r}: {word.upper()!r} is no {name} that pyrad knows; allowed are "
+                f"{', '.join(sorted(_CLOSED[name]))}"
+            )
         if name == "class" and not _is_public(name, word):
             raise UsageError(
                 f"--select {expression!r}: no SOP class of the standard is called so; an example is "
@@ -139,4 +142,4 @@ def _is_public(name: str, word: str) -> bool:
         return packaged().of_text(word) is not None
     if name == "manufacturer":
         return vocabulary.manufacturer(word) == word.upper()
-    return name in _CLOSED and _CLOSED[name](word.upper()) is not None
+    return name in _CLOSED and word.upper() in _CLOSED[name]

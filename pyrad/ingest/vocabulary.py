@@ -15,7 +15,8 @@ def _words(text: str) -> frozenset[str]:
 # PS3.3 C.7.3.1.1.1, those that occur in the stored object classes
 MODALITIES = _words("CT MR US CR DX MG OT NM PT XA RF IO PX SC TG BMD OP ES XC IVUS OPT OCT")
 
-_VIEWS = _words("AP PA LL RL LLD RLD LLO RLO LAT LATERAL OBL AXIAL CC MLO ML LM LMO FB XCC XCCL XCCM SIO")
+LATERALITIES = _words("R L B U")  # right, left, both, unpaired
+VIEWS = _words("AP PA LL RL LLD RLD LLO RLO LAT LATERAL OBL AXIAL CC MLO ML LM LMO FB XCC XCCL XCCM SIO")
 # PS3.16 CID 4014, by code value (SNOMED CT and the retired SRT)
 _VIEW_CODES = {
     "399162004": "CC",
@@ -44,13 +45,13 @@ def modality(text: str) -> str | None:
 
 
 def laterality(text: str) -> str | None:
-    """R, L, B (both) or U (unpaired)."""
-    return text if text in {"R", "L", "B", "U"} else None
+    """A word of ``LATERALITIES``."""
+    return text if text in LATERALITIES else None
 
 
 def view(text: str) -> str | None:
     """``View Position``, where it is a known term."""
-    return text if text in _VIEWS else None
+    return text if text in VIEWS else None
 
 
 def view_of_code(code: str) -> str | None:
