@@ -5,11 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from archives import pixels, png, table, tree
+from PIL import Image
 from s3server import BUCKET, client, objects, s3_server
 
+from pyrad.errors import PyradError
+from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.run import run
 from pyrad.store import bucket
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
@@ -56,15 +61,25 @@ def upload(environment, folder, prefix):
             s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
 
 
-def ingest(environment, source, store, **how):
-    command = [sys.executable, "-m", "pyrad.ingest", str(source), "--store", str(store), "--workers", "1"]
+def ingest(environment, source, store, *more, **how):
+    command = [
+        sys.executable,
+        "-m",
+        "pyrad.ingest",
+        str(source),
+        "--store",
+        str(store),
+        "--workers",
+        "1",
+        *more,
+    ]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
     )
 
 
-def ingested(environment, source, store):
-    process = ingest(environment, source, store)
+def ingested(environment, source, store, *more):
+    process = ingest(environment, source, store, *more)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
@@ -109,4 +124,37 @@ def test_what_is_missing_is_told(machine, tmp_path):
     process = ingest(machine, "s3://no-such-bucket/archive", tmp_path / "chest.zarr")
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 2
+    assert "no such bucket" in said
+    process = ingest(machine, archive(tmp_path / "archive"), "s3://no-such-bucket/chest.zarr")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "no-such-bucket/chest.zarr: there is no such bucket" in said
     assert "Traceback" not in said
+
+
+def test_an_append_finds_what_the_private_folder_knows_of_the_bucket(machine, tmp_path):
+    ingested(machine, archive(tmp_path / "archive"), URL)
+    more = tmp_path / "more"
+    copy = png(more / "images" / "copy.png", pixels(0))
+    Image.fromarray(pixels(0)).save(copy, compress_level=1)  # other bytes
+    png(more / "images" / "new.png", pixels(70))
+    table(more / "labels.csv", "path,label,patient\nimages/copy.png,a,p0\nimages/new.png,b,p70")
+    said = ingested(machine, more, URL)
+    assert "knows nothing" not in said
+
+
+def test_a_dry_run_commits_nothing_and_leaves_the_working_copy(machine, tmp_path, monkeypatch):
+    def cut(*_):
+        raise PyradError("the line is cut")
+
+    source = archive(tmp_path / "archive")
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket.Bucket, "commit", cut)
+        with pytest.raises(PyradError, match="line is cut"):
+            run(IngestOptions(src=(source,), store=Path(URL), workers=1))
+    sent, working = objects(client(machine), ""), tree(tmp_path / "data")
+    assert "stores/chest.zarr/zarr.json" not in sent
+    assert any(name.endswith("chest.zarr/zarr.json") for name in working)
+    ingested(machine, source, URL, "--dry-run")
+    assert objects(client(machine), "") == sent
+    assert tree(tmp_path / "data") == working

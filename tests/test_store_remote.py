@@ -1,6 +1,7 @@
 """Stores on object storage, against a server process that speaks S3 (moto: an emulator)."""
 
 import gc
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from parts import MASK, add_part, mixed, tree_bytes
 from s3server import BUCKET, client, objects, s3_server
 
-from pyrad.errors import IntegrityError, NotAStoreError, PyradError, StoreBusyError
+from pyrad.cli import main
+from pyrad.errors import IntegrityError, NotAStoreError, PyradError, StoreBusyError, UsageError
 from pyrad.store import bucket, remote
 from pyrad.store.bucket import Bucket, url_of
 from pyrad.store.reader import open_store
@@ -196,10 +198,49 @@ def test_damage_in_the_bucket_is_found_and_named(s3, how):
 
 
 @pytest.mark.usefixtures("s3")
+def test_two_stores_are_written_at_once_and_one_store_by_one_writer():
+    other = Path(f"s3://{BUCKET}/stores/heads.zarr")
+    with checked_out(STORE) as working:
+        add_part(working.folder, mixed(), masks={1: MASK})
+        with checked_out(other) as second:
+            add_part(second.folder, mixed(50))
+            second.publish()
+        with pytest.raises(StoreBusyError, match="another process of this machine"), checked_out(STORE):
+            pass
+        working.publish()
+    verify(URL)
+    verify(other)
+
+
+@pytest.mark.usefixtures("s3")
+def test_no_shard_stays_in_the_working_copy_once_it_is_sent():
+    commit()
+    commit(seed=50, first=100)
+    left = [file for file in remote.data_folder().rglob("*") if file.is_file()]
+    assert {file.name for file in left} >= {"samples.parquet", "zarr.json", "sent"}
+    assert not [file for file in left if "c" in file.parts]
+
+
+@pytest.mark.usefixtures("s3")
 def test_refusals_are_sentences(monkeypatch):
     with pytest.raises(NotAStoreError, match="no pyrad store"):
         open_store(URL)
+    missing = Path("s3://no-such-bucket/chest.zarr")
+    with pytest.raises(UsageError, match=r"no-such-bucket/chest\.zarr: there is no such bucket"):
+        open_store(missing)
+    with pytest.raises(UsageError, match="no such bucket"), checked_out(missing):
+        pass
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     bucket._client.cache_clear()
     with pytest.raises(PyradError, match="EndpointConnectionError"):
         open_store(URL)
+
+
+def test_without_boto3_the_command_line_says_what_to_install(monkeypatch, capsys):
+    for name in ("boto3", "botocore", "botocore.config", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    bucket._client.cache_clear()
+    assert main(["info", URL]) == 1
+    said = capsys.readouterr().err
+    assert "pip install 'pyrad[s3]'" in said
+    assert "a bug" not in said

@@ -240,12 +240,7 @@ class BucketArchive:
 
     def members(self) -> list[Member]:
         """Every object, sorted by the bytes of its path."""
-        try:
-            found = sorted(self._bucket.list(), key=lambda file: path_bytes(file.path))
-        except FileNotFoundError:
-            raise UsageError(
-                f"the source {self._bucket.url} does not exist: there is no such bucket"
-            ) from None
+        found = sorted(self._bucket.list(), key=lambda file: path_bytes(file.path))
         return [Member(path=file.path, size=file.bytes) for file in found]
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -26,14 +26,14 @@ ORDER BY 1
 """  # noqa: S608 - of constants
 
 
-def traces(book: Book, store: Path, archives: Sequence[Path]) -> Iterator[Trace]:
+def traces(book: Book, store: str, archives: Sequence[Path]) -> Iterator[Trace]:
     """One trace a frame, or a file where it has none, of all that is decided; in the order of their names.
 
     The way back to what a store has forgotten is gone, and stays gone.
     """
     for name, key, frame, archive, path, digest, pixels, reason, detail, group in book.each(_TRACES):
         yield Trace(
-            store=str(store),
+            store=store,
             source=name,
             key=key,
             frame=frame,

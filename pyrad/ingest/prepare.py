@@ -23,7 +23,7 @@ from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
 from pyrad.ingest.series_percentiles import shares_percentiles
 from pyrad.progress import Reporter
 from pyrad.records import Source
-from pyrad.store.bucket import url_of
+from pyrad.store.bucket import place_of
 
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -55,10 +55,10 @@ class Opened:
 
 def open_sources(options: IngestOptions) -> list[Opened]:
     """Open and list every source once; the store's own files are no part of a folder that holds it."""
-    store = options.store.resolve()
+    store = Path(place_of(options.store))
     own = (store, store.with_name(store.name + ".partial"))
     opened = []
-    for path in dict.fromkeys(path if url_of(path) else path.resolve() for path in options.src):
+    for path in dict.fromkeys(Path(place_of(path)) for path in options.src):
         archive = open_archive(path)
         inside = [f"{it.relative_to(path).as_posix()}/" for it in own if it.is_relative_to(path)]
         members = tuple(member for member in archive.members() if not member.path.startswith(tuple(inside)))

@@ -45,8 +45,9 @@ from pyrad.ingest.summary import IngestSummary
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader
+from pyrad.store.bucket import place_of
 from pyrad.store.layout import Profile
-from pyrad.store.remote import Working, checked_out
+from pyrad.store.remote import Working, checked_out, committed
 from pyrad.store.shard import ShardSpec
 from pyrad.store.writer import StoreWriter
 
@@ -62,20 +63,23 @@ def run(
 ) -> IngestSummary | Preview:
     """Bring the archives of ``options`` into its store and return what became of every file.
 
-    With ``dry_run``, nothing is written anywhere, and what would become of them is returned. Where ``only``
-    is given, other files than those that the ledger calls so are passed over: a part is made again as it was.
-    The path of a file in two archives counts for both. ``forgotten`` are marks beside those of the store.
+    With ``dry_run``, nothing is written but the cache of a remote store, and what would become of them is
+    returned. Where ``only`` is given, other files than those that the ledger calls so are passed over: a part
+    is made again as it was. The path of a file in two archives counts for both. ``forgotten`` are marks
+    beside those of the store.
 
     UsageError, SecretError, UnsafeArchiveError, StoreBusyError and QuarantineBudgetError commit nothing;
     what was written before a signal or a full disk is taken up by the next run of the same command.
     """
+    if options.dry_run:  # a working copy is left alone: checking it out may commit what is not yet sent
+        return _run(options, None, reporter or Reporter(), only, forgotten)
     with checked_out(options.store) as working:
         return _run(options, working, reporter or Reporter(), only, forgotten)
 
 
 def _run(
     options: IngestOptions,
-    working: Working,
+    working: Working | None,
     reporter: Reporter,
     only: Collection[str] | None,
     forgotten: Collection[str],
@@ -83,7 +87,7 @@ def _run(
     began_s = time.monotonic()
     sources = open_sources(options)
     selection = select([source.listing for source in sources], options)
-    there = manifest.read_manifest(working.folder)
+    there = committed(options.store)
     secret = resolve_secret(
         options.secret_file,
         key_check=there.key_check if there else None,
@@ -105,7 +109,9 @@ def _run(
         "only": only,
         "private": private,
     }
-    if options.dry_run:  # always with this machine's processes: a cluster wants a folder to write in
+    if (
+        working is None
+    ):  # a dry run, always with this machine's processes: a cluster wants a folder to write in
         with (
             Workers(options.workers or cores(), share) as workers,
             Book() as book,
@@ -198,7 +204,7 @@ class _Planning:
         """Enter what the store holds already."""
         if self.store is None:
             return
-        traces = self.private.traces(str(self.options.store.resolve()))
+        traces = self.private.traces(place_of(self.options.store))
         if not read_committed(self.book, self.store, traces):
             self.reporter.say(
                 f"the private folder {self.private.path} knows nothing of {self.options.store.name}: new "
@@ -322,7 +328,7 @@ class _Ingest(_Planning):
     def _record(self) -> None:
         """Leave the way back from keys to files in the private folder, before the store can be seen."""
         archives = [source.path for source in self.sources]
-        self.private.record(traces(self.book, self.writer.path, archives))
+        self.private.record(traces(self.book, place_of(self.options.store), archives))
 
     def _commit(self, assembled: Assembled) -> str:
         part = self.writer.part_id

@@ -18,13 +18,18 @@ _MULTIPART_FROM_BYTES = 64 << 20
 _PIECE_BYTES = 32 << 20
 _URL = re.compile(r"s3:/+([^/]+)/?(.*?)/*")
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_ABSENT = frozenset({"NoSuchKey", "404", "NoSuchBucket"})
+_ABSENT = frozenset({"NoSuchKey", "404"})
 
 
 def url_of(path: str | Path) -> str | None:
     """``s3://bucket/prefix`` where ``path`` is one (a Path has folded the slashes), else None."""
     match = _URL.fullmatch(str(path))
     return f"s3://{match[1]}/{match[2]}" if match else None
+
+
+def place_of(path: Path) -> str:
+    """What names a store or source wherever a command is run: its s3:// URL, else its resolved path."""
+    return url_of(path) or str(path.resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +120,26 @@ class Bucket:
 
 @functools.lru_cache(maxsize=1)
 def _client(process: int) -> Any:  # noqa: ARG001 - a connection does not survive a fork
+    boto3, botocore = _packages()
+    config = botocore.config.Config(retries={"mode": "standard", "max_attempts": 5})
+    return boto3.client("s3", config=config)
+
+
+def _packages() -> tuple[Any, Any]:
+    """The packages boto3 and botocore. MissingDependencyError where they are not installed."""
     try:
         import boto3
-        from botocore.config import Config
+        import botocore.config
+        import botocore.exceptions
     except ImportError:
         raise MissingDependencyError("s3:// needs the package boto3: pip install 'pyrad[s3]'") from None
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+    return boto3, botocore
 
 
 @contextmanager
 def _answers(url: str) -> Iterator[None]:
     """Turn what the storage answers into our errors; of a key nothing but the user's own prefix is said."""
-    import botocore.exceptions as boto
-
+    boto = _packages()[1].exceptions
     try:
         yield
     except boto.ClientError as error:
@@ -136,6 +148,10 @@ def _answers(url: str) -> Iterator[None]:
             raise FileExistsError from None
         if code in _ABSENT:
             raise FileNotFoundError from None
+        if code == "NoSuchBucket":
+            raise UsageError(
+                f"{url}: there is no such bucket; create it, or check its name and AWS_ENDPOINT_URL"
+            ) from None
         _fail(url, code)
     except boto.BotoCoreError as error:
         _fail(url, type(error).__name__)

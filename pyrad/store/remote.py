@@ -28,7 +28,7 @@ from pyrad.errors import IntegrityError, StoreBusyError
 from pyrad.store import durable, layout
 from pyrad.store.bucket import Bucket, url_of
 from pyrad.store.descriptors import StoreFolder
-from pyrad.store.manifest import Manifest, parse_root
+from pyrad.store.manifest import Manifest, parse_root, read_manifest
 
 CLAIM = "claim.json"
 CACHE_BYTES = 20 << 30  # of one store's shards on this machine; PYRAD_CACHE_BYTES changes it
@@ -112,27 +112,49 @@ class Working:
     publish: Callable[[], None]
 
 
+def committed(store: Path) -> Manifest | None:
+    """What is committed in a store, in a folder or a bucket; None where there is no store. Writes nothing."""
+    url = url_of(store)
+    if url is None:
+        return read_manifest(store)
+    found = Mirror(url).root()
+    return parse_root(found[0], store.name) if found else None
+
+
 @contextmanager
 def checked_out(store: Path) -> Iterator[Working]:
     """The folder in which a store is written: itself, or the working copy that ``publish`` sends up.
 
-    Note [conditional commit]. StoreBusyError where another writer commits first, or has claimed to.
+    Note [conditional commit]. StoreBusyError where another writer commits first, has claimed to, or is at
+    work on this machine.
     """
     url = url_of(store)
     if url is None:
         yield Working(folder=store, publish=lambda: None)
         return
     mirror = Mirror(url, data_folder())
-    mirror.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(mirror.folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # working copies of one machine take turns
+    with _locked(mirror):
         etag = _pull(mirror)
 
         def publish() -> None:
             _push(mirror, etag)
 
         yield Working(folder=mirror.path, publish=publish)
+
+
+@contextmanager
+def _locked(mirror: Mirror) -> Iterator[None]:
+    """Keep other processes of this machine from one working copy; the lock outlives the copy's folder."""
+    mirror.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(mirror.folder.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusyError(
+                f"another process of this machine is writing {mirror.bucket.url}: wait for it to end"
+            ) from None
+        yield
     finally:
         os.close(fd)
 
@@ -156,7 +178,7 @@ def _pull(mirror: Mirror) -> str | None:
                 mirror.fetch(file.path)
     mirror.fetch(f"{layout.PARTS}/{layout.ROOT_DOCUMENT}")
     local.write_bytes(found[0])
-    (mirror.folder / _SENT).write_text(hashlib.sha256(found[0]).hexdigest())
+    _mark_sent(mirror, found[0], there)
     return found[1]
 
 
@@ -190,7 +212,7 @@ def _push(mirror: Mirror, etag: str | None) -> str | None:
         _lose(mirror, partial)
     partial.delete(CLAIM)
     (mirror.folder / _IDENTITY).write_text(_identity(manifest))
-    (mirror.folder / _SENT).write_text(hashlib.sha256(root).hexdigest())
+    _mark_sent(mirror, root, manifest)
     sent = mirror.root()
     return sent[1] if sent else None
 
@@ -202,6 +224,15 @@ def _lose(mirror: Mirror, partial: Bucket) -> Never:
     raise StoreBusyError(
         f"another ingest has committed to {mirror.bucket.url} in the meantime: run the same command again"
     )
+
+
+def _mark_sent(mirror: Mirror, root: bytes, manifest: Manifest) -> None:
+    """Note that a root is in the bucket, and drop the shards here: to add a part needs the tables alone."""
+    (mirror.folder / _SENT).write_text(hashlib.sha256(root).hexdigest())
+    for part in manifest.parts:
+        for file in part.files:
+            if "/c/" in file.path:
+                (mirror.path / file.path).unlink(missing_ok=True)
 
 
 def _was_sent(mirror: Mirror) -> bool:
