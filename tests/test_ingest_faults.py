@@ -85,6 +85,17 @@ def test_a_kill_leaves_the_old_store_or_the_new_one(scene):
     assert sweep_kills(scene, SHORT[faulty.KILL]) >= 2
 
 
+def test_a_kill_between_the_part_and_its_root_is_resumed(scene):
+    scene.reset()
+    trace = scene.ingest(trace=True).trace
+    root = next(at for at, (_, path, old) in enumerate(trace, 1) if old and path == "s.zarr/zarr.json")
+    scene.reset()
+    assert scene.ingest(root, faulty.KILL).code == -9
+    assert scene.store.is_dir()
+    scene.check_state()
+    again(scene)
+
+
 def test_a_full_disk_is_one_sentence_and_no_commit(scene):
     assert sweep_disk(scene, errno.ENOSPC, SHORT[errno.ENOSPC]) >= 1
 

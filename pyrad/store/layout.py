@@ -31,6 +31,7 @@ SHARD_IMAGES_LIMIT = 4096
 PARTS_LIMIT = 999_999
 
 PARTS = "parts"
+PARTIAL = ".partial"  # beside the store, behind its name: a writer's lock and work in progress
 ROOT_DOCUMENT = "zarr.json"
 SAMPLES_FILE = "samples.parquet"
 LEDGER_FILE = "ledger.parquet"

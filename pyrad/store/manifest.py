@@ -22,6 +22,7 @@ from pyrad.store.layout import (
     LEDGER_FILE,
     LUTS_FILE,
     PART_ID,
+    PARTIAL,
     PARTS,
     PROFILES,
     ROOT_DOCUMENT,
@@ -189,6 +190,13 @@ def read_manifest(path: str | Path) -> Manifest | None:
     if path.is_dir() and not any(path.iterdir()):
         return None
     raise NotAStoreError(f"{path.name} is no pyrad store: there is no {ROOT_DOCUMENT} in it")
+
+
+def was_interrupted(path: Path) -> bool:
+    """Whether a first commit stopped between its two renames: parts and a writer's folder, and no root."""
+    if not path.with_name(f"{path.name}{PARTIAL}").is_dir() or not path.is_dir():
+        return False
+    return {entry.name for entry in os.scandir(path)} == {PARTS}
 
 
 def read_root(path: Path) -> bytes:

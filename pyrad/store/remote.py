@@ -28,7 +28,7 @@ from pyrad.errors import IntegrityError, StoreBusyError
 from pyrad.store import durable, layout
 from pyrad.store.bucket import Bucket, url_of
 from pyrad.store.descriptors import StoreFolder
-from pyrad.store.manifest import Manifest, parse_root, read_manifest
+from pyrad.store.manifest import Manifest, parse_root, read_manifest, was_interrupted
 
 CLAIM = "claim.json"
 CACHE_BYTES = 20 << 30  # of one store's shards on this machine; PYRAD_CACHE_BYTES changes it
@@ -116,7 +116,7 @@ def committed(store: Path) -> Manifest | None:
     """What is committed in a store, in a folder or a bucket; None where there is no store. Writes nothing."""
     url = url_of(store)
     if url is None:
-        return read_manifest(store)
+        return None if was_interrupted(store) else read_manifest(store)
     found = Mirror(url).root()
     return parse_root(found[0], store.name) if found else None
 

@@ -67,7 +67,7 @@ class StoreWriter:
         """
         store = Path(path).resolve()
         with durable.disk_errors(f"beside {store.name}"):
-            resuming = _partial_of(store).is_dir()
+            resuming = manifest.was_interrupted(store)
             lock_fd = durable.lock_folder(_partial_of(store), store.name)
         writer = cls(store, lock_fd, codec or DEFAULT_CODEC, key_check, file_salt)
         try:
@@ -245,8 +245,7 @@ class StoreWriter:
         try:
             self.manifest = manifest.read_manifest(self.path)
         except NotAStoreError:
-            # A first commit that was interrupted between its two renames has parts/ and no root yet.
-            if not resuming or {entry.name for entry in os.scandir(self.path)} != {layout.PARTS}:
+            if not resuming:
                 raise
         if self.manifest is not None:
             old = self.manifest
@@ -335,4 +334,4 @@ class StoreWriter:
 
 
 def _partial_of(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + layout.PARTIAL)
