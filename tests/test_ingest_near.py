@@ -48,6 +48,26 @@ def test_a_thumbnail_is_the_mean_of_equal_areas():
     assert not thumbnail(np.full((5, 7), 9, np.int16)).any()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 100),
+    st.integers(1, 70),
+    st.sampled_from(["uint8", "int8", "uint16", "int16"]),
+    st.sampled_from([SIDE, 12]),
+    st.integers(0, 9),
+)
+def test_a_thumbnail_of_any_size_is_exact(rows, columns, dtype, side, seed):
+    limits = np.iinfo(dtype)
+    image = np.random.default_rng(seed).integers(
+        limits.min, limits.max, (rows, columns), dtype, endpoint=True
+    )
+    # Every value as a square of side x side equal ones: then no edge of a part divides one.
+    squares = image.astype(np.int64).repeat(side, axis=0).repeat(side, axis=1)
+    sums = squares.reshape(side, rows, side, columns).sum(axis=(1, 3))
+    expected = np.floor((sums - sums.min()) / max(np.ptp(sums), 1) * 65535 + 0.5)
+    np.testing.assert_array_equal(thumbnail(image, side=side), expected)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 400),
