@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +65,10 @@ def find_pairs(
     is like none.
     """
     found = np.zeros(0, np.int64)
+    exchanged = _exchanged(packed[:new])
     for family in range(2):
         for table in range(_TABLES):
-            codes = [found, *_candidates(packed, groups, new, family, table)]
+            codes = [found, *_candidates(packed, exchanged, groups, family, table)]
             found = np.unique(np.concatenate(codes))
     return _confirmed(thumbs, found, len(packed))
 
@@ -109,22 +111,29 @@ def _ranks(thumbs: NDArray[np.uint16]) -> NDArray[np.float64]:
     return ranks.reshape(thumbs.shape)
 
 
-def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _packed(bits: NDArray[np.bool_ | np.uint8]) -> NDArray[np.uint8]:
     """(n, 2, _BITS) -> (n, HASH_BYTES)."""
     return np.packbits(np.pad(bits, ((0, 0), (0, 0), (0, HASH_BYTES * 4 - _BITS))), axis=-1).reshape(
         len(bits), -1
     )
 
 
-def _turned(packed: NDArray[np.uint8], orientation: int) -> NDArray[np.bool_]:
-    """Hashes of images as they were -> bits (n, 2, _BITS) of the same images in another orientation."""
-    bits = np.unpackbits(packed.reshape(len(packed), 2, -1), axis=-1, count=_BITS).astype(bool)
-    if orientation & 4:
-        bits = bits[:, :, [_FREQUENCIES.index((v, u)) for u, v in _FREQUENCIES]]
+def _exchanged(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Hashes of images -> hashes of the same images with rows and columns exchanged."""
+    across = [_FREQUENCIES.index((v, u)) for u, v in _FREQUENCIES]
+    exchanged = np.empty_like(packed)
+    for at in range(0, len(packed), _BLOCK):
+        both = packed[at : at + _BLOCK].reshape(-1, 2, HASH_BYTES // 2)
+        exchanged[at : at + _BLOCK] = _packed(np.unpackbits(both, axis=-1)[:, :, across])
+    return exchanged
+
+
+@cache
+def _mirrored(orientation: int) -> NDArray[np.uint8]:
+    """The bits of hashes that the mirrors of an orientation turn round, packed (1, HASH_BYTES)."""
     u, v = np.array(_FREQUENCIES).T
-    mirrored = ((v & 1) * (orientation & 1)) ^ ((u & 1) * (orientation >> 1 & 1))
-    turned: NDArray[np.bool_] = bits ^ mirrored.astype(bool)
-    return turned
+    bits = ((v & 1) * (orientation & 1)) ^ ((u & 1) * (orientation >> 1 & 1))
+    return _packed(np.broadcast_to(bits.astype(np.uint8), (1, 2, _BITS)))
 
 
 @cache
@@ -134,34 +143,42 @@ def _table_bits(table: int) -> NDArray[np.int64]:
     return np.array(order[:64])
 
 
-def _keys(bits: NDArray[np.bool_], family: int, table: int) -> NDArray[np.uint64]:
+def _keys(packed: NDArray[np.uint8], family: int, table: int) -> NDArray[np.uint64]:
     """Where each image stands in a table: the first _AGREED bits are its bucket."""
-    chosen = np.packbits(bits[:, family][:, _table_bits(table)], axis=1)
-    return np.ascontiguousarray(chosen).view(">u8")[:, 0].astype(np.uint64)
+    keys = np.empty((len(packed), 8), np.uint8)
+    for at in range(0, len(packed), _BLOCK):
+        block = packed[at : at + _BLOCK].reshape(-1, 2, HASH_BYTES // 2)[:, family]
+        bits = np.unpackbits(block, axis=1).take(_table_bits(table), axis=1)
+        keys[at : at + _BLOCK] = np.packbits(bits, axis=1)
+    return keys.view(">u8")[:, 0].astype(np.uint64)
 
 
 def _candidates(
-    packed: NDArray[np.uint8], groups: NDArray[np.int64], new: int, family: int, table: int
+    packed: NDArray[np.uint8],
+    exchanged: NDArray[np.uint8],
+    groups: NDArray[np.int64],
+    family: int,
+    table: int,
 ) -> Iterator[NDArray[np.int64]]:
-    """Codes of candidates that one table finds; see `_confirmed`."""
-    blocks = range(0, len(packed), _BLOCK)
-    keys = [_keys(_turned(packed[at : at + _BLOCK], 0), family, table) for at in blocks]
-    stood = np.concatenate([np.zeros(0, np.uint64), *keys])
-    order = np.argsort(stood, kind="stable")
-    stood = stood[order]
-    words = packed.view(np.uint64)
-    for at in range(0, new, _BLOCK):
-        for turn in range(ORIENTATIONS):
-            bits = _turned(packed[at : min(at + _BLOCK, new)], turn)
-            first, place = _neighbours(stood, _keys(bits, family, table))
-            second = order[place]
-            # Two new images meet twice, once each way; a group is never divided, so its pairs do not matter.
-            wanted = ((second > first + at) | (second >= new)) & (groups[first + at] != groups[second])
-            first, second = first[wanted], second[wanted]
-            differing = np.bitwise_count(_packed(bits).view(np.uint64)[first] ^ words[second])
-            apart = differing.reshape(len(first), 2, 2).sum(axis=2).min(axis=1)
-            near = apart <= _APART
-            yield ((first[near] + at) * len(packed) + second[near]) * ORIENTATIONS + turn
+    """Codes of candidates that one table finds; see `_confirmed`. Only new images were ``exchanged``."""
+    new = len(exchanged)
+    words = packed.view(np.uint64), exchanged.view(np.uint64)
+    keys = _keys(packed, family, table), _keys(exchanged, family, table)
+    order = np.argsort(keys[0], kind="stable")
+    stood = keys[0][order]
+    # In the order of their keys, mirrored or not, neighbours are looked up beside each other: in the cache.
+    visits = order[order < new], np.argsort(keys[1], kind="stable")
+    for turn, at in product(range(ORIENTATIONS), range(0, new, _BLOCK)):
+        visit, mirrored = visits[turn >> 2][at : at + _BLOCK], _mirrored(turn)
+        number, place = _neighbours(stood, keys[turn >> 2][visit] ^ _keys(mirrored, family, table))
+        first, second = visit[number], order[place]
+        # Two new images meet twice, once each way; a group is never divided, so its pairs do not matter.
+        wanted = ((second > first) | (second >= new)) & (groups[first] != groups[second])
+        first, second = first[wanted], second[wanted]
+        differing = np.bitwise_count(words[turn >> 2][first] ^ mirrored.view(np.uint64) ^ words[0][second])
+        apart = differing.reshape(len(first), 2, 2).sum(axis=2).min(axis=1)
+        near = apart <= _APART
+        yield (first[near] * len(packed) + second[near]) * ORIENTATIONS + turn
 
 
 def _neighbours(

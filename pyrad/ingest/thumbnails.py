@@ -68,8 +68,8 @@ def likeness(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> NDArray[np.float64
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     order_a, order_b = (np.argsort(flat, axis=1, kind="stable") for flat in (flat_a, flat_b))
     as_b, as_a = np.empty_like(flat_a), np.empty_like(flat_b)
-    np.put_along_axis(as_b, order_a, np.sort(flat_b, axis=1), 1)
-    np.put_along_axis(as_a, order_b, np.sort(flat_a, axis=1), 1)
+    np.put_along_axis(as_b, order_a, np.sort(flat_b, axis=1, kind="stable"), 1)
+    np.put_along_axis(as_a, order_b, np.sort(flat_a, axis=1, kind="stable"), 1)
     contrast_a, contrast_b = _contrast(a), _contrast(b)
     return np.maximum(
         _correlation(_contrast(as_b.reshape(b.shape)), contrast_b),
