@@ -1,5 +1,6 @@
 """Ingest from object storage and to it, by the command line, against a server process (moto: an emulator)."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from archives import pixels, png, table, tree
-from PIL import Image
+from archives import dicom, ledger_of, pixels, png, table, tree
 from s3server import BUCKET, client, objects, s3_server
 
+from pyrad.cli import main
 from pyrad.errors import PyradError
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.run import run
@@ -132,15 +134,37 @@ def test_what_is_missing_is_told(machine, tmp_path):
     assert "Traceback" not in said
 
 
-def test_an_append_finds_what_the_private_folder_knows_of_the_bucket(machine, tmp_path):
-    ingested(machine, archive(tmp_path / "archive"), URL)
-    more = tmp_path / "more"
-    copy = png(more / "images" / "copy.png", pixels(0))
-    Image.fromarray(pixels(0)).save(copy, compress_level=1)  # other bytes
-    png(more / "images" / "new.png", pixels(70))
-    table(more / "labels.csv", "path,label,patient\nimages/copy.png,a,p0\nimages/new.png,b,p70")
-    said = ingested(machine, more, URL)
-    assert "knows nothing" not in said
+def test_an_appended_image_that_looks_like_a_stored_one_is_left_out_as_on_disk(machine, tmp_path, capsys):
+    image = pixels(0, high=2000, dtype=np.int16)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    dicom(first / "1.dcm", image, uid="1.2.1", patient="P1")
+    dicom(second / "copy.dcm", image, uid="1.2.2", patient="P2")  # another UID, so other bytes
+    dicom(third / "same-patient.dcm", image, uid="1.2.3", patient="P1")  # equal images of one group stay
+    for store in (tmp_path / "chest.zarr", Path(URL)):
+        run(IngestOptions(src=(first,), store=store, workers=1))
+        new = dicom(second / "new.dcm", pixels(1), uid="1.2.4", patient="P3")
+        summary = run(IngestOptions(src=(second,), store=store, workers=1))
+        assert (summary.images, summary.skipped) == (1, {"duplicate-pixels": 1})
+        new.unlink()
+        summary = run(IngestOptions(src=(second, third), store=store, workers=1))
+        assert (summary.images, summary.skipped) == (1, {"duplicate-pixels": 1})
+    assert objects(client(machine), "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
+    capsys.readouterr()
+    names = [source for source, *_ in ledger_of(tmp_path / "chest.zarr")]
+    with open_store(URL) as store:
+        keys = store.samples["key"].to_pylist()
+    assert main(["relink", *names, *keys, "--json"]) == 0
+    found = [row for row in json.loads(capsys.readouterr().out)["found"] if row["store"] == URL]
+    by_path = {row["path"]: (row["archive"], row["reason"]) for row in found}
+    assert by_path == {
+        "1.dcm": (str(first), "stored"),
+        "copy.dcm": (str(second), "duplicate-pixels"),
+        "new.dcm": (str(second), "stored"),
+        "same-patient.dcm": (str(third), "stored"),
+    }
+    left_out = next(row["key"] for row in found if row["path"] == "copy.dcm")
+    assert left_out not in keys
+    assert main(["relink", left_out]) == 0
 
 
 def test_a_dry_run_commits_nothing_and_leaves_the_working_copy(machine, tmp_path, monkeypatch):
