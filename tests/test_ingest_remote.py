@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from archives import dicom, ledger_of, pixels, png, table, tree
 from s3server import BUCKET, client, objects, s3_server
 
 from pyrad.cli import main
-from pyrad.errors import PyradError
+from pyrad.errors import PyradError, StoreBusyError
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.run import run
 from pyrad.store import bucket
@@ -116,6 +117,68 @@ def test_killed_while_it_uploads_and_run_again(machine, tmp_path):
     ingested(machine, source, tmp_path / "chest.zarr")
     assert objects(s3, "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
     assert not objects(s3, "stores/chest.zarr.partial/")
+
+
+# An ingest by the command line that gets a real SIGKILL before or after it writes the root.
+_DIES = """
+import os, signal, sys
+from pyrad.cli import main
+from pyrad.store.bucket import Bucket
+when, commit = sys.argv.pop(1), Bucket.commit
+def dying(*what):
+    if when == "after":
+        commit(*what)
+    os.kill(os.getpid(), signal.SIGKILL)
+Bucket.commit = dying
+main(["ingest", *sys.argv[1:]])
+"""
+
+
+def dies(environment, when, source):
+    """Run an ingest into the bucket until it writes the root."""
+    command = [sys.executable, "-c", _DIES, when, str(source), "--store", URL, "--workers", "1"]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+@pytest.mark.parametrize(("part", "where"), [(1, "same machine"), (1, "another"), (2, "another")])
+def test_a_writer_that_dies_after_its_root_keeps_nobody_out(machine, tmp_path, monkeypatch, part, where):
+    archives = [archive(tmp_path / str(n), first=n) for n in (0, 50, 90)][: part + 1]
+    for before in archives[:-2]:
+        run(IngestOptions(src=(before,), store=Path(URL), workers=1))
+    dies(machine, "after", archives[-2])
+    s3 = client(machine)
+    assert "stores/chest.zarr/zarr.json" in objects(s3, "")
+    assert len(objects(s3, "stores/chest.zarr.partial/")) == 1
+    if where == "another":
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    run(IngestOptions(src=(archives[-1],), store=Path(URL), workers=1))
+    for source in archives:
+        run(IngestOptions(src=(source,), store=tmp_path / "chest.zarr", workers=1))
+    assert objects(s3, "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
+    assert not objects(s3, "stores/chest.zarr.partial/")
+
+
+def test_a_writer_that_dies_before_its_root_is_taken_up_or_its_claim_deleted(machine, tmp_path, monkeypatch):
+    source, other = archive(tmp_path / "archive"), archive(tmp_path / "other", first=50)
+    dies(machine, "before", source)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    with pytest.raises(StoreBusyError, match="start it again where it ran"):
+        run(IngestOptions(src=(other,), store=Path(URL), workers=1))
+    assert not any(name.endswith("chest.zarr/zarr.json") for name in objects(client(machine), ""))
+    monkeypatch.setenv("XDG_DATA_HOME", machine["XDG_DATA_HOME"])
+    run(IngestOptions(src=(source,), store=Path(URL), workers=1))  # as the message says: where it ran
+    dies(machine, "before", other)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "third"))
+    more = archive(tmp_path / "more", first=90)
+    with pytest.raises(StoreBusyError) as told:
+        run(IngestOptions(src=(more,), store=Path(URL), workers=1))
+    key = re.search(rf"aws s3 rm s3://{BUCKET}/(\S+)\)", str(told.value))[1]
+    client(machine).delete_object(Bucket=BUCKET, Key=key)
+    run(IngestOptions(src=(more,), store=Path(URL), workers=1))
+    for one in (source, more):
+        run(IngestOptions(src=(one,), store=tmp_path / "chest.zarr", workers=1))
+    assert objects(client(machine), "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
 
 
 def test_what_is_missing_is_told(machine, tmp_path):

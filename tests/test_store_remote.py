@@ -102,9 +102,11 @@ def test_of_two_first_commits_one_is_made(s3, tmp_path, monkeypatch):
 
 
 def test_a_claim_of_another_writer_is_respected_until_it_is_deleted(s3):
-    claim = {"Bucket": BUCKET, "Key": "stores/chest.zarr.partial/claim.json"}
+    claim = {"Bucket": BUCKET, "Key": "stores/chest.zarr.partial/claim-000001.json"}
     s3.put_object(**claim, Body=b"{}")
-    with pytest.raises(StoreBusyError, match="delete the object"):
+    with pytest.raises(
+        StoreBusyError, match=r"aws s3 rm s3://hospital/stores/chest\.zarr\.partial/claim-000001\.json"
+    ):
         commit()
     with pytest.raises(NotAStoreError):
         open_store(URL)
@@ -141,9 +143,23 @@ def test_an_upload_that_stops_is_taken_up(s3, monkeypatch, tmp_path, stop):
 def test_what_a_dead_writer_left_of_another_part_is_replaced(s3, tmp_path):
     local = add_part(tmp_path / "chest.zarr", mixed(), masks={1: MASK})
     name = "parts/000001/samples.parquet"
-    s3.put_object(Bucket=BUCKET, Key=f"stores/chest.zarr/{name}", Body=b"another's")
+    for left in (name, "parts/000001/images/9x9_u8/c/0/0/0"):
+        s3.put_object(Bucket=BUCKET, Key=f"stores/chest.zarr/{left}", Body=b"another's")
     commit()
     assert objects(s3, "stores/chest.zarr/") == tree_bytes(local)
+
+
+def test_a_commit_whose_answer_was_lost_is_known_for_ours(s3, monkeypatch):
+    real = Bucket.commit
+
+    def answered_late(self, path, source, etag):
+        assert real(self, path, source, etag)
+        return real(self, path, source, etag)  # as a retry does
+
+    monkeypatch.setattr(Bucket, "commit", answered_late)
+    commit()
+    verify(URL)
+    assert not objects(s3, "stores/chest.zarr.partial/")
 
 
 def test_a_removed_store_is_not_raised_from_the_dead(s3, tmp_path):

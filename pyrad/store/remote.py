@@ -4,12 +4,13 @@ Reading fetches a file when it is first needed and keeps it in a bounded cache, 
 plain files. Writing builds the part in the working copy as it would anywhere, and then sends it up.
 
 # Note [conditional commit]
-An object store has no rename and no lock. A writer claims the next commit by creating an object that names
-the root it is about to write (If-None-Match: *) and looks whether the root is still the one it started from.
-It sends the part's files, each created only where none is; last it writes the root document, only if there is
-none yet (If-None-Match: *) or the one it started from is still there (If-Match). The loser of a race commits
-nothing. A store's bytes follow from its sources, so a writer that was killed is resumed by the same command:
-its claim names the same root.
+An object store has no rename and no lock. A writer claims the next part's number by creating an object of
+that number that names the root it is about to write (If-None-Match: *), and looks whether the root is still
+the one it started from. It sends the part's files, each created only where none is; last it writes the root
+document, only if there is none yet (If-None-Match: *) or the one it started from is still there (If-Match).
+The loser of a race commits nothing. A store's bytes follow from its sources, so a writer that was killed is
+resumed by the same command: its claim names the same root. The claim of a part that is committed keeps nobody
+from the next one, so whoever comes across it may delete it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from typing import Never
 from pyrad.errors import IntegrityError, StoreBusyError
 from pyrad.store import durable, layout
 from pyrad.store.bucket import Bucket, url_of
+from pyrad.store.claim import Claim
 from pyrad.store.descriptors import StoreFolder
-from pyrad.store.manifest import Manifest, parse_root, read_manifest, was_interrupted
+from pyrad.store.manifest import FileEntry, Manifest, Part, parse_root, read_manifest, was_interrupted
 
-CLAIM = "claim.json"
 CACHE_BYTES = 20 << 30  # of one store's shards on this machine; PYRAD_CACHE_BYTES changes it
 _IDENTITY = "identity"  # in a mirror: which store its files are of
 _SENT = "sent"  # in a working copy: the root that is also in the bucket
@@ -172,6 +173,7 @@ def _pull(mirror: Mirror) -> str | None:
     mirror.keep_only(there)
     if found is None or there is None:
         return None
+    Claim(mirror.bucket.url, there.parts[-1].id).give_up()  # left by a writer that died after its commit
     for part in there.parts:
         for file in part.files:
             if "/c/" not in file.path:
@@ -192,34 +194,41 @@ def _push(mirror: Mirror, etag: str | None) -> str | None:
     if found is not None and found[0] == root:
         return found[1]
     manifest = parse_root(root, mirror.path.name)
-    claim = layout.json_bytes({"root": hashlib.sha256(root).hexdigest()})
-    partial = Bucket(f"{mirror.bucket.url}.partial")
-    if not partial.create(CLAIM, claim) and (partial.read(CLAIM) or (b"", ""))[0] != claim:
-        raise StoreBusyError(
-            f"another ingest has claimed the next commit of {mirror.bucket.url}: wait for it to end; if it "
-            f"is dead, delete the object {partial.url}/{CLAIM} and run this command again"
-        )
+    claim = Claim(mirror.bucket.url, manifest.parts[-1].id, root)
+    claim.take()
     found = mirror.root()  # under the claim: nobody else can commit now
     if (found[1] if found else None) != etag:
-        _lose(mirror, partial)
-    for file in manifest.parts[-1].files:
-        if not mirror.bucket.create(file.path, mirror.path / file.path):
-            _settle(mirror, file.path, manifest, file.sha256)
-    mirror.bucket.create(f"{layout.PARTS}/{layout.ROOT_DOCUMENT}", layout.json_bytes(layout.group_document()))
-    if (partial.read(CLAIM) or (b"", ""))[0] != claim:
+        _lose(mirror, claim)
+    _send(mirror, manifest.parts[-1], manifest.file_salt)
+    if not claim.is_held():
         raise StoreBusyError(f"the claim on {mirror.bucket.url} was taken away: nothing was committed")
     if not mirror.bucket.commit(layout.ROOT_DOCUMENT, root, etag):
-        _lose(mirror, partial)
-    partial.delete(CLAIM)
+        found = mirror.root()
+        if found is None or found[0] != root:  # it is ours where the answer to the first try was lost
+            _lose(mirror, claim)
+    claim.give_up()
     (mirror.folder / _IDENTITY).write_text(_identity(manifest))
     _mark_sent(mirror, root, manifest)
     sent = mirror.root()
     return sent[1] if sent else None
 
 
-def _lose(mirror: Mirror, partial: Bucket) -> Never:
+def _send(mirror: Mirror, part: Part, file_salt: str) -> None:
+    """Send the files of a claimed part up; what a dead writer left of another part of its number goes."""
+    folder = f"{layout.PARTS}/{part.id}/"
+    names = {file.path for file in part.files}
+    for there in Bucket(f"{mirror.bucket.url}/{folder}").list():
+        if folder + there.path not in names:
+            mirror.bucket.delete(folder + there.path)
+    for file in part.files:
+        if not mirror.bucket.create(file.path, mirror.path / file.path):
+            _settle(mirror, file, file_salt)
+    mirror.bucket.create(f"{layout.PARTS}/{layout.ROOT_DOCUMENT}", layout.json_bytes(layout.group_document()))
+
+
+def _lose(mirror: Mirror, claim: Claim) -> Never:
     """Give up a commit that another has overtaken; the next run starts from what is there."""
-    partial.delete(CLAIM)
+    claim.give_up()
     shutil.rmtree(mirror.folder)
     raise StoreBusyError(
         f"another ingest has committed to {mirror.bucket.url} in the meantime: run the same command again"
@@ -242,17 +251,17 @@ def _was_sent(mirror: Mirror) -> bool:
     return sent.is_file() and sent.read_text() == hashlib.sha256(root).hexdigest()
 
 
-def _settle(mirror: Mirror, path: str, manifest: Manifest, sha256: str) -> None:
+def _settle(mirror: Mirror, file: FileEntry, file_salt: str) -> None:
     """An object of an uncommitted part is there already: ours from before, or a dead writer's, which goes."""
     there = durable.temporary(mirror.folder, "compare")
     try:
-        mirror.bucket.download(path, there)
-        with there.open("rb") as file:
-            same = durable.file_hash(file.fileno(), manifest.file_salt) == sha256
+        mirror.bucket.download(file.path, there)
+        with there.open("rb") as copy:
+            same = durable.file_hash(copy.fileno(), file_salt) == file.sha256
     finally:
         there.unlink(missing_ok=True)
     if not same:
-        mirror.bucket.replace(path, mirror.path / path)
+        mirror.bucket.replace(file.path, mirror.path / file.path)
 
 
 def _identity(manifest: Manifest) -> str:
