@@ -245,3 +245,34 @@ def test_a_dry_run_commits_nothing_and_leaves_the_working_copy(machine, tmp_path
     ingested(machine, source, URL, "--dry-run")
     assert objects(client(machine), "") == sent
     assert tree(tmp_path / "data") == working
+
+
+def test_forgetting_and_mending_refuse_a_bucket_and_work_through_a_copy(machine, tmp_path, capsys):
+    source, copy, s3 = archive(tmp_path / "archive"), tmp_path / "chest.zarr", client(machine)
+    run(IngestOptions(src=(source,), store=Path(URL), workers=1))
+    before = objects(s3, "")
+    (tmp_path / "list").write_text("p0\n")
+    forget = ["--patients", str(tmp_path / "list")]
+    mend = ["--rewrite-from", str(source), "--workers", "1"]
+    for command in (["forget", URL, *forget], ["verify", URL, *mend]):
+        capsys.readouterr()
+        assert main(command) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"pyrad {command[0]}: {URL} is on object storage")
+        assert said.endswith("docs/storage.md says; nothing was changed")
+    assert objects(s3, "") == before
+    assert not copy.exists()
+    for name, data in objects(s3, "stores/chest.zarr/").items():  # aws s3 sync, as the page says
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(data)
+    shard = next(copy.glob("parts/*/images/*/c/*/0/0"))
+    shard.write_bytes(shard.read_bytes()[::-1])
+    assert main(["verify", str(copy), *mend]) == 0
+    assert main(["forget", str(copy), *forget]) == 0
+    for name in objects(s3, "stores/chest.zarr/"):
+        s3.delete_object(Bucket=BUCKET, Key=f"stores/chest.zarr/{name}")
+    upload(machine, copy, "stores/chest.zarr")
+    assert main(["verify", URL]) == 0
+    with open_store(URL) as store:
+        assert len(store) == IMAGES - 1
+    assert run(IngestOptions(src=(source,), store=Path(URL), workers=1)).images == 0  # it remembers

@@ -95,11 +95,10 @@ def forget(options: ForgetOptions, reporter: Reporter) -> dict[str, Any]:
     UsageError where a line names nobody (by number, never by its text); SecretError, StoreBusyError. Nothing
     is changed unless all lines are settled.
     """
-    if url_of(options.store) is not None:
+    if (url := url_of(options.store)) is not None:
         raise UsageError(
-            f"{options.store} is on object storage, where old versions may outlive a deletion: forget "
-            f"in a copy "
-            "of the store in a folder, put that in its place, and delete the old one with all its versions"
+            f"{url} is on object storage, where old versions may outlive a deletion: forget in a copy on a "
+            "disk and put it back, as docs/storage.md says; nothing was changed"
         )
     there = read_manifest(options.store)
     if there is None:

@@ -80,9 +80,10 @@ class VerifyOptions:
     workers: int | None = field(default=None, metadata={"help": "processes that read and decode"})
 
     def __post_init__(self) -> None:
-        if self.rewrite_from and url_of(self.store):
+        if self.rewrite_from and (url := url_of(self.store)):
             raise UsageError(
-                "--rewrite-from mends stores on a disk: copy this one here, mend it, and copy it back"
+                f"{url} is on object storage, where files cannot be replaced safely: mend a copy on a disk "
+                "and put it back, as docs/storage.md says; nothing was changed"
             )
 
 
