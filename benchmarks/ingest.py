@@ -206,14 +206,16 @@ def image_values(data: bytes) -> NDArray[Any]:
 
 
 def write_archive(folder: Path, *, size: int, count: int, syntax: str = ExplicitVRLittleEndian) -> None:
-    """Write CT files of 12 bits: smooth tissue in air, with noise, ten slices a patient."""
+    """Write CT files of 12 bits: tissue of its own in each, in air, with noise, ten slices a patient."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     for number in range(count):
+        organs = generator.normal(0, 100, (12, 12)).astype(np.float32)
+        tissue = 1050 + np.asarray(Image.fromarray(organs).resize((size, size), Image.Resampling.BICUBIC))
         body = np.hypot(x, y * (1.2 + 0.01 * (number % 10))) < 0.8
-        image = np.where(body, 1050 + 60 * np.sin(4 * x + number) * np.cos(5 * y), 24)
-        image = (image + generator.normal(0, 12, image.shape)).clip(0, 4095).astype("<i2")
+        image = np.where(body, tissue, 24) + generator.normal(0, 12, (size, size))
+        image = image.clip(0, 4095).astype("<i2")
         meta = FileMetaDataset()
         meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
         meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{number}"

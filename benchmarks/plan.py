@@ -135,7 +135,7 @@ def scans(images: int) -> Iterator[tuple[Listed, FileScan]]:
             manufacturer="SIEMENS",
         )
         listed = Listed(number, 0, Member(path=path, size=rows * columns * 2))
-        yield listed, FileScan(archive=0, path=path, digest=digest, sources=(source,))
+        yield listed, FileScan(archive=0, path=path, mark=digest, sources=(source,))
 
 
 class Decoded:

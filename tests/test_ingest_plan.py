@@ -75,7 +75,7 @@ class Made:
             (
                 Listed(number, f.sources[0].archive, Member(path=f.sources[0].path, size=1)),
                 FileScan(
-                    archive=f.sources[0].archive, path=f.sources[0].path, digest=f.digest, sources=f.sources
+                    archive=f.sources[0].archive, path=f.sources[0].path, mark=f.digest, sources=f.sources
                 ),
             )
             for number, f in enumerate(files)
@@ -297,7 +297,7 @@ def test_images_without_a_patient_may_join():
         scans = [
             (
                 Listed(n, 0, Member(path=s.path, size=1)),
-                FileScan(archive=0, path=s.path, digest=str(n), sources=(s,)),
+                FileScan(archive=0, path=s.path, mark=str(n), sources=(s,)),
             )
             for n, s in enumerate(files)
         ]
@@ -393,8 +393,8 @@ def test_a_file_is_quarantined_if_any_of_its_frames_is():
 
 def test_a_ledger_holds_what_is_news():
     with Book() as book:
-        book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '1', 1, NULL, '', 'x')")
-        book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', NULL, 0, 'not-an-image', '', '')")
+        book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '', '1', 1, NULL, '', 'x')")
+        book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', '', NULL, 0, 'not-an-image', '', '')")
         for n, reason in enumerate([None] * 9 + ["decode-failed"]):
             row = (n, 1, n, f"{n}", *[""] * 3, 0, *[None] * 4, 1, None, None, 0, 0, 0, None, "[]", reason, "")
             book.run("INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
@@ -440,7 +440,7 @@ def test_files_of_one_path_in_several_archives_have_names_of_their_own():
             scans = [
                 (
                     Listed(n, archive, Member(path="a.png", size=1)),
-                    FileScan(archive=archive, path="a.png", digest=digest, sources=(image,)),
+                    FileScan(archive=archive, path="a.png", mark=digest, sources=(image,)),
                 )
                 for n, (archive, digest) in enumerate(archives)
                 for image in [replace(source(0, uid="", kind="raster"), archive=archive, path="a.png")]

@@ -49,6 +49,10 @@ class Archive(Protocol):
         """The bytes of a member; Rejected where it is larger than ``limit`` or cannot be read."""
         ...
 
+    def read_start(self, path: str, count: int, limit: int = MAX_FILE_BYTES) -> tuple[bytes, int]:
+        """The first ``count`` bytes of a member, and how many it has; Rejected as by `read`."""
+        ...
+
 
 def path_bytes(path: str) -> bytes:
     """The bytes that sort a member's path and stand for it under an HMAC."""
@@ -127,6 +131,10 @@ class FolderArchive:
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """The bytes of a regular file; a pipe cannot block this and a link is not followed."""
+        return self.read_start(path, limit, limit)[0]
+
+    def read_start(self, path: str, count: int, limit: int = MAX_FILE_BYTES) -> tuple[bytes, int]:
+        """The first bytes of a regular file, and how many it has, likewise."""
         try:
             handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -137,19 +145,19 @@ class FolderArchive:
                 raise Rejected("not-a-regular-file")
             if before.st_size > limit:
                 raise Rejected("file-too-large", detail=f"{before.st_size} bytes, limit {limit}")
-            with open(handle, "rb", closefd=False) as file:
-                data = file.read(before.st_size + 1)  # one more, by which a file that grew is noticed
+            # One more than there are, by which a file that grew is noticed
+            data = _read_up_to(handle, min(before.st_size + 1, count))
             after = os.fstat(handle)
         except OSError:
             raise Rejected("unreadable-file") from None
         finally:
             os.close(handle)
-        if len(data) != before.st_size or (after.st_size, after.st_mtime_ns) != (
+        if len(data) != min(before.st_size, count) or (after.st_size, after.st_mtime_ns) != (
             before.st_size,
             before.st_mtime_ns,
         ):
             raise Rejected("file-changed")
-        return data
+        return data, before.st_size
 
 
 class ZipArchive:
@@ -170,6 +178,10 @@ class ZipArchive:
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """The bytes of a member, its checksum verified, never more than its directory entry declares."""
+        return self.read_start(path, limit, limit)[0]
+
+    def read_start(self, path: str, count: int, limit: int = MAX_FILE_BYTES) -> tuple[bytes, int]:
+        """The first bytes of a member, and how many it has; its checksum verified where these are all."""
         info = _entries(self.path, self._version)[path]
         if info.flag_bits & 1:
             raise Rejected("encrypted-member")
@@ -177,16 +189,25 @@ class ZipArchive:
             raise Rejected("file-too-large", detail=f"{info.file_size} bytes, limit {limit}")
         try:
             with _zip(self.path, self._version, os.getpid()).open(info) as file:
-                data = file.read(info.file_size + 1)
+                data = file.read(min(info.file_size + 1, count))
         except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, ValueError, NotImplementedError):
             raise Rejected("damaged-member") from None
         except Exception as error:  # zlib.error, lzma.LZMAError and their like share no base but this
             if type(error).__name__ not in {"error", "LZMAError"}:
                 raise
             raise Rejected("damaged-member") from None
-        if len(data) != info.file_size:
+        if len(data) != min(info.file_size, count):
             raise Rejected("damaged-member", detail=f"{len(data)} bytes of {info.file_size}")
-        return data
+        return data, info.file_size
+
+
+def _read_up_to(handle: int, count: int) -> bytes:
+    """``count`` bytes, or what there are."""
+    with open(handle, "rb", closefd=False, buffering=0) as file:
+        data = file.read(count)
+        while len(data) < count and (more := file.read(count - len(data))):  # the system gives 2 GiB at once
+            data += more
+    return data
 
 
 @functools.lru_cache(maxsize=64)
@@ -245,12 +266,16 @@ class BucketArchive:
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """The bytes of an object; Rejected where it is larger than ``limit`` or cannot be read."""
+        return self.read_start(path, limit, limit)[0]
+
+    def read_start(self, path: str, count: int, limit: int = MAX_FILE_BYTES) -> tuple[bytes, int]:
+        """The first bytes of an object, and how many it has, likewise."""
         try:
-            got = self._bucket.read(path, first=limit + 1)
+            got = self._bucket.read_start(path, count)
         except PyradError:
             raise Rejected("unreadable-file") from None
         if got is None:
             raise Rejected("unreadable-file")
-        if len(got[0]) > limit:
-            raise Rejected("file-too-large", detail=f"more than {limit} bytes")
-        return got[0]
+        if got[1] > limit:
+            raise Rejected("file-too-large", detail=f"{got[1]} bytes, limit {limit}")
+        return got

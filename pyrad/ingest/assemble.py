@@ -79,6 +79,10 @@ def note_facts(book: Book, bucket: Bucket, first: int, facts: Sequence[Fact]) ->
         ),
     )
     book.many(
+        "UPDATE file SET digest = ? WHERE id = (SELECT file FROM frame WHERE frame.id = ?)",
+        ((fact.file, frame) for frame, _, fact in told if fact.file),
+    )
+    book.many(
         "UPDATE frame SET reason = ?, detail = ? WHERE id = ?",
         ((fact.reason, fact.detail, frame) for frame, _, fact in told if fact.reason is not None),
     )

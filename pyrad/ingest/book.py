@@ -39,7 +39,8 @@ CREATE TABLE file(
     path BLOB NOT NULL,
     size INTEGER NOT NULL,
     name TEXT NOT NULL,                -- what the ledger calls it
-    digest TEXT NOT NULL,              -- keyed, of its bytes; '' where nothing asked for it yet
+    mark TEXT NOT NULL,                -- keyed, of what the scan read of it
+    digest TEXT NOT NULL,              -- keyed, of all its bytes; '' where nothing asked for it yet
     identity BLOB,                     -- equal for files that claim to be one image; NULL without frames
     uid INTEGER NOT NULL,              -- whether the identity is a SOP Instance UID's
     reason TEXT,                       -- why it has no frames; NULL where it has
@@ -88,7 +89,8 @@ CREATE TABLE known(key TEXT NOT NULL, source TEXT NOT NULL, digest TEXT NOT NULL
     reason TEXT NOT NULL, PRIMARY KEY(key, source)) WITHOUT ROWID;
 CREATE TABLE stored_pixels(pixels TEXT NOT NULL, grp TEXT NOT NULL, PRIMARY KEY(pixels, grp)) WITHOUT ROWID;
 
--- Files and committed images whose pixels are compared (settle.py).
+-- Files of which all bytes are digested; files and committed images whose pixels are compared (settle.py).
+CREATE TABLE to_digest(file INTEGER PRIMARY KEY);
 CREATE TABLE unproven(key TEXT PRIMARY KEY, pixels TEXT) WITHOUT ROWID;
 CREATE TABLE doubtful(identity BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE to_decode(digest TEXT PRIMARY KEY, file INTEGER NOT NULL, answer BLOB) WITHOUT ROWID;

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from pyrad.ingest.dicom_parse import Parsed, raw_bytes
-from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.records import PixelFormat
 
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -27,21 +27,31 @@ Span = tuple[int, int]  # offset and length in the buffer
 class Frames:
     """The frames of one file; ``frame(k)`` gives the bytes of the k-th, from 0.
 
-    ``offsets`` is the Extended Offset Table, empty where there is none. Rejected where the bytes do not fit.
+    ``offsets`` is the Extended Offset Table, empty where there is none. ``buffer`` may be the beginning of
+    ``size`` bytes. Rejected where the bytes do not fit, Incomplete where more of them are needed.
     """
 
-    def __init__(self, buffer: bytes, form: PixelFormat, offsets: Sequence[int] = ()) -> None:
+    def __init__(
+        self, buffer: bytes, form: PixelFormat, offsets: Sequence[int] = (), *, size: int | None = None
+    ) -> None:
         self._buffer = buffer
         self._form = form
+        self._size = len(buffer) if size is None else size
+        whole = self._size == len(buffer)
         if form.native:
-            self._pixels = _native_pixels(buffer, form)
-        else:
+            expected = _native_bytes(self._size, form)
+            self._pixels = _native_pixels(buffer, form, expected) if whole else None
+        elif whole:
             self._spans = _encapsulated_frames(buffer, form, offsets)
+        else:
+            raise Incomplete
 
     def frame(self, k: int) -> bytes | memoryview:
         """The bytes of frame ``k``; of 1-bit pixels, whole bytes that hold it (see ``first_bit``)."""
         if not self._form.native:
             return b"".join(self._buffer[at : at + length] for at, length in self._spans[k])
+        if self._pixels is None:
+            raise Incomplete
         bits = frame_bits(self._form, len(self._pixels))
         return self._pixels[k * bits // 8 : -(-(k + 1) * bits // 8)]
 
@@ -59,12 +69,15 @@ def frame_bits(form: PixelFormat, total_bytes: int) -> int:
     return padded if 0 <= total_bytes - -(-padded * form.frames // 8) <= 1 else packed
 
 
-def _native_pixels(buffer: bytes, form: PixelFormat) -> memoryview:
-    """The bytes of all frames; one byte of padding behind them is fine, all else is refused (PS3.5 8.1.1)."""
+def _native_bytes(size: int, form: PixelFormat) -> int:
+    """How many bytes all frames take, of a buffer of ``size`` bytes that holds them.
+
+    One byte of padding behind them is fine, all else is refused (PS3.5 8.1.1).
+    """
     at, length = form.element.offset, form.element.length
     if length is None:
         raise Rejected("encapsulation-damaged", form.element.keyword, "undefined length without compression")
-    present = min(length, len(buffer) - at)
+    present = min(length, size - at)
     expected = -(-frame_bits(form, length) * form.frames // 8)
     if present < expected or present < length:
         raise Rejected(
@@ -72,9 +85,15 @@ def _native_pixels(buffer: bytes, form: PixelFormat) -> memoryview:
         )
     if present > expected + 1:
         raise Rejected("pixel-data-long", form.element.keyword, f"{present} bytes, expected {expected}")
+    return expected
+
+
+def _native_pixels(buffer: bytes, form: PixelFormat, expected: int) -> memoryview:
+    """The bytes of all frames."""
+    at, length = form.element.offset, form.element.length or 0
     if not form.little_endian and form.bits_allocated == 8 and form.element.vr == "OW" and length % 2 == 0:
         # 8-bit cells in big endian words (PS3.5 8.2): swap, or every other pixel changes places
-        words = np.frombuffer(buffer, ">u2", present // 2, at)
+        words = np.frombuffer(buffer, ">u2", length // 2, at)
         return memoryview(words.astype("<u2").tobytes())[:expected]
     return memoryview(buffer)[at : at + expected]
 

@@ -16,7 +16,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.records import PixelElement, PixelKeyword
 
 _PIXEL_TAGS: dict[int, PixelKeyword] = {
@@ -65,7 +65,8 @@ class Parsed:
 
     dataset: Dataset
     transfer_syntax: str
-    buffer: bytes  # the file itself, or what its deflated part inflates to
+    buffer: bytes  # the file itself or its beginning, or what its deflated part inflates to
+    size: int  # of all that ``buffer`` is or begins
     little_endian: bool
     pixels: PixelElement | None  # in ``buffer``
     has_meta: bool
@@ -102,8 +103,13 @@ def quiet() -> Iterator[None]:
             logger.disabled = disabled
 
 
-def parse(data: bytes) -> Parsed:
-    """Parse a file with a preamble, or without one if its data set names a SOP class; raises Rejected."""
+def parse(data: bytes, size: int | None = None) -> Parsed:
+    """Parse a file with a preamble, or without one if its data set names a SOP class; raises Rejected.
+
+    ``data`` may be the beginning of a file of ``size`` bytes: Incomplete where its pixels begin behind that.
+    """
+    if size is not None and size > len(data):
+        return _parse_start(data, size)
     with quiet():
         try:
             parsed = _parse(data)
@@ -116,6 +122,16 @@ def parse(data: bytes) -> Parsed:
     if not has_preamble(data) and not text(parsed.dataset, "SOPClassUID").startswith(_UID_PREFIX):
         raise Rejected("not-dicom")
     return parsed
+
+
+def _parse_start(data: bytes, size: int) -> Parsed:
+    try:
+        parsed = parse(data)
+    except Rejected:  # for the cut, perhaps
+        raise Incomplete from None
+    if parsed.pixels is None or parsed.buffer is not data or parsed.pixels.offset > len(data):
+        raise Incomplete
+    return replace(parsed, size=size)
 
 
 def _parse(data: bytes) -> Parsed:
@@ -142,6 +158,7 @@ def _parse(data: bytes) -> Parsed:
         dataset=dataset,
         transfer_syntax=syntax,
         buffer=data,
+        size=len(data),
         little_endian=little_endian,
         pixels=_pixel_element(data, stream.tell(), implicit=found_implicit, little_endian=little_endian),
         has_meta=bool(len(meta)),

@@ -18,7 +18,7 @@ from pyrad.ingest.dicom_format import pixel_format
 from pyrad.ingest.dicom_frames import Frames, extended_offsets
 from pyrad.ingest.dicom_palette import Palette, read_palette
 from pyrad.ingest.dicom_parse import Parsed, quiet
-from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.records import PixelFormat, Source
 
 
@@ -32,13 +32,16 @@ class DicomPixels:
 
     @classmethod
     def of(cls, parsed: Parsed) -> Self:
-        """The pixels that a header describes; Rejected where it contradicts itself or the file's length."""
+        """The pixels that a header describes; Rejected where it contradicts itself or the file's length.
+
+        Incomplete where ``parsed`` has only the beginning of a file, and that does not tell.
+        """
         form = pixel_format(parsed)
         if not form.native and form.transfer_syntax not in CODECS:
             raise Rejected(
                 "unknown-transfer-syntax", "TransferSyntaxUID", _printable_uid(form.transfer_syntax)
             )
-        frames = Frames(parsed.buffer, form, extended_offsets(parsed))
+        frames = Frames(parsed.buffer, form, extended_offsets(parsed), size=parsed.size)
         grey_index = form.photometric == "PALETTE COLOR"
         return cls(form, frames, read_palette(parsed.dataset, signed=form.signed) if grey_index else None)
 
@@ -81,7 +84,7 @@ class DicomPixels:
         with quiet():
             try:
                 return self._values(k)
-            except (Rejected, MemoryError):
+            except (Rejected, Incomplete, MemoryError):
                 raise
             except Exception:  # noqa: BLE001 - decoders raise what they like, and may quote what they read
                 raise Rejected("decode-failed", "PixelData") from None

@@ -45,6 +45,7 @@ class File:
     digest: str  # keyed, of its bytes
     sources: tuple[Source, ...]
     keys: tuple[str, ...]  # of each source
+    mark: str = ""  # of what the scan read of it
     number: int = 0  # in the book
 
     @property

@@ -25,7 +25,7 @@ from pyrad.ingest.dicom_pixels import DicomPixels, frame_values
 from pyrad.ingest.npy import decode_npy, scan_npy
 from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.raster import decode_raster, scan_raster
-from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.ingest.selectors import admit_selected
 from pyrad.records import Source
 
@@ -84,20 +84,26 @@ def contained() -> Iterator[None]:
     """One file never ends an ingest: what nobody foresaw rejects it. The name of a class is no secret."""
     try:
         yield
-    except (Rejected, MemoryError):
+    except (Rejected, Incomplete, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - see above
         raise Rejected("unexpected", detail=type(error).__name__) from None
 
 
-def scan(archive: int, path: str, data: bytes, options: ScanOptions) -> list[Source]:
-    """The frames of a file, one Source each, from its headers; Rejected says why there are none."""
+def scan(archive: int, path: str, data: bytes, options: ScanOptions, size: int | None = None) -> list[Source]:
+    """The frames of a file, one Source each, from its headers; Rejected says why there are none.
+
+    ``data`` may be the beginning of a file of ``size`` bytes: Incomplete asks for all of them.
+    """
+    size = len(data) if size is None else size
     with contained():
-        sources = _scan(archive, path, data, options)
+        sources = _scan(archive, path, data, size, options)
         if sources[0].kind != "dicom":  # these say nothing else of themselves
             frame = sources[0]
             sizes = {"rows": frame.rows, "columns": frame.columns, "frames": len(sources)}
             admit_selected({name: float(size) for name, size in sizes.items()}, options.select)
+    if not sources[0].uid and size > len(data):
+        raise Incomplete
     digest = "" if sources[0].uid else file_digest(data, options.digest_key)
     claim = _CLAIM_OF.get(PurePosixPath(path).suffix.lower())
     lies = claim is not None and claim != f"not-{_CLAIMED_KIND[sources[0].kind]}"
@@ -113,14 +119,16 @@ def scan(archive: int, path: str, data: bytes, options: ScanOptions) -> list[Sou
     ]
 
 
-def _scan(archive: int, path: str, data: bytes, options: ScanOptions) -> list[Source]:
+def _scan(archive: int, path: str, data: bytes, size: int, options: ScanOptions) -> list[Source]:
     kind = detect(data)
+    if kind != "dicom" and size > len(data):
+        raise Incomplete
     if kind == "raster":
         return scan_raster(archive, path, data, options)
     if kind == "npy":
         return scan_npy(archive, path, data)
     if kind == "dicom":
-        return scan_dicom(archive, path, parse(data), options)
+        return scan_dicom(archive, path, parse(data, size), options)
     if kind == "zip":
         raise Rejected("nested-archive")
     claim = _CLAIM_OF.get(PurePosixPath(path).suffix.lower())

@@ -35,13 +35,13 @@ INSERT INTO slot SELECT bucket.id, row_number() OVER (PARTITION BY bucket.id ORD
     FROM frame JOIN bucket USING (planes, rows, columns, dtype) WHERE reason IS NULL
 """
 _PLANNED = """
-SELECT source, digest, key
+SELECT source, mark, key
     FROM slot JOIN frame ON frame.id = slot.frame JOIN file ON file.id = frame.file
     JOIN header ON header.frame = slot.frame
     WHERE bucket = ? AND row >= ? AND row < ? ORDER BY row
 """
 _SHAPING = """
-SELECT key, digest, source
+SELECT key, mark, source
     FROM frame JOIN file ON file.id = frame.file JOIN header ON header.frame = frame.id
     WHERE frame.reason IS NULL
 """
@@ -62,7 +62,7 @@ class Planned:
     """One frame to be stored, as a worker needs it."""
 
     source: Source
-    digest: str  # of its file
+    mark: str  # of its file
     key: str
 
 
@@ -113,9 +113,7 @@ def make_plan(book: Book, *, options: IngestOptions, digest_key: bytes, base: st
 def planned(book: Book, bucket: Bucket, first: int, count: int) -> tuple[Planned, ...]:
     """``count`` images of a bucket from row ``first`` on."""
     rows = book.each(_PLANNED, (bucket.id, first, first + count))
-    return tuple(
-        Planned(source=unpack_source(source), digest=digest, key=key) for source, digest, key in rows
-    )
+    return tuple(Planned(source=unpack_source(source), mark=mark, key=key) for source, mark, key in rows)
 
 
 def shaping_versions() -> dict[str, str]:
@@ -145,8 +143,8 @@ def _digest(book: Book, options: IngestOptions, digest_key: bytes, base: str) ->
     # A sum does not depend on the order of the frames, so the book is read from beginning to end: in the
     # order of keys, each of a million frames would be another place on the disk.
     total = 0
-    for key, digest, source in book.each(_SHAPING):
-        mac = hmac.digest(digest_key, f"{key} {digest}\0".encode() + source, "sha256")
+    for key, mark, source in book.each(_SHAPING):
+        mac = hmac.digest(digest_key, f"{key} {mark}\0".encode() + source, "sha256")
         total += int.from_bytes(mac, "little")
     return hmac.digest(digest_key, f"{head}\0{total:x}".encode(), "sha256").hex()
 

@@ -25,7 +25,7 @@ from pyrad.progress import Reporter
 from pyrad.records import Source
 from pyrad.store.bucket import place_of
 
-_FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]")
 _FILES_A_BATCH = 1024
@@ -177,9 +177,10 @@ def _listed(sources: Sequence[Opened], selection: Selection) -> Iterator[tuple[L
 
 def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
     first = scan.sources[0] if scan.sources else None
+    identity = names.identity(first, scan.digest) if first else None
     return (
         *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
-        *(scan.digest, names.identity(first, scan.digest) if first else None, bool(first and first.uid)),
+        *(scan.mark, scan.digest, identity, bool(first and first.uid)),
         *(scan.reason, scan.detail, scan.kind),
     )
 

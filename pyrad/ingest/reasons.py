@@ -203,3 +203,7 @@ class Rejected(Exception):  # noqa: N818 - an outcome of a file, not an error of
         tag = f" ({self.tag})" if self.tag else ""
         detail = f" [{self.detail}]" if self.detail else ""
         return f"{self.reason}{tag}: {REASONS[self.reason][1]}{detail}"
+
+
+class Incomplete(Exception):  # noqa: N818 - likewise
+    """The beginning of a file does not tell what is asked: read all of it, and ask again."""

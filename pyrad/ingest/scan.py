@@ -1,6 +1,8 @@
 """Relative paths -> what the headers of each file say, read in worker processes.
 
-Every file is read once as a whole: its keyed digest tells byte-identical files, and files that changed since.
+Of a large file only the beginning is read, where that tells all; else the whole. A keyed digest of what was
+read tells files that changed since; byte-identical files are told by that of all their bytes, which is made
+where it is asked for.
 """
 
 from __future__ import annotations
@@ -17,11 +19,17 @@ from pyrad.ingest import files, pool
 from pyrad.ingest.archive import Archive, Member
 from pyrad.ingest.layouts import FileId
 from pyrad.ingest.policy import INCLUDES, ScanOptions
-from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.records import Reference, Source
 
+HEAD_BYTES = 64 << 10  # what most headers take, those with a maker's private elements too
 _FILES_A_TASK = 64
 _BYTES_A_TASK = 64 << 20
+
+
+def is_of_start(mark: str) -> bool:
+    """Whether a `Share.mark` was made of the beginning of a file alone."""
+    return " " in mark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +51,21 @@ class Share:
         pool.allow_for(len(data))
         return data
 
+    def read_start(self, archive: int, path: str) -> tuple[bytes, int]:
+        """In a guard: the first HEAD_BYTES of a file, and how many it has."""
+        return self.archives[archive].read_start(path, HEAD_BYTES)
+
     def digest(self, data: bytes) -> str:
         """Keyed digest of a file's bytes, as `Source.digest` has it."""
         return files.file_digest(data, self.options.digest_key)
+
+    def mark(self, data: bytes, size: int) -> str:
+        """What tells a file of ``size`` bytes again by ``data``: all of them, or the first HEAD_BYTES."""
+        return self.digest(data) if len(data) == size else f"{size} {self.digest(data)}"
+
+    def is_marked(self, data: bytes, mark: str) -> bool:
+        """Whether the bytes of a file can be those that `mark` was made of."""
+        return mark == self.mark(data[:HEAD_BYTES] if is_of_start(mark) else data, len(data))
 
     def pixel_digest(self, image: NDArray[Any]) -> str:
         """Keyed digest of decoded pixels: equal for equal shape, dtype and values."""
@@ -60,7 +80,7 @@ class FileScan:
 
     archive: int
     path: str
-    digest: str = ""
+    mark: str = ""  # of what was read, as `Share.mark`
     sources: tuple[Source, ...] = ()
     reason: str | None = None
     detail: str = (
@@ -69,6 +89,11 @@ class FileScan:
 
     references: tuple[Reference, ...] = ()  # what the file says of images
     kind: str = ""  # the standard's name of its SOP class; else raster or npy; "" where it is neither
+
+    @property
+    def digest(self) -> str:
+        """Keyed digest of all bytes of the file; "" where not all were read."""
+        return "" if is_of_start(self.mark) else self.mark
 
     @property
     def id(self) -> FileId:
@@ -105,14 +130,12 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
     for archive, path in task:
         try:
             with pool.guard((archive, path)):
-                data = share.read(archive, path)
-                sources = tuple(files.scan(archive, path, data, share.options))
-                digest = sources[0].digest or share.digest(data)
+                mark, sources = _scan_file(share, archive, path)
             scans.append(
                 FileScan(
                     archive=archive,
                     path=path,
-                    digest=digest,
+                    mark=mark,
                     sources=sources,
                     kind=sources[0].sop_class or sources[0].kind,
                 )
@@ -132,11 +155,45 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
     return scans
 
 
+def _scan_file(share: Share, archive: int, path: str) -> tuple[str, tuple[Source, ...]]:
+    """The mark of a file and its sources."""
+    data, size = share.read_start(archive, path)
+    try:
+        sources = tuple(files.scan(archive, path, data, share.options, size))
+    except Incomplete:
+        data = share.read(archive, path)
+        size = len(data)
+        sources = tuple(files.scan(archive, path, data, share.options))
+    return sources[0].digest or share.mark(data, size), sources
+
+
+class DigestTask(NamedTuple):
+    """A file that the scan did not read as a whole."""
+
+    archive: int
+    path: str
+    mark: str
+
+
+def digest_files(task: Sequence[DigestTask]) -> list[tuple[str, str | None]]:
+    """In a worker: the digest of all bytes of each file, and None; else "" and why it is rejected."""
+    share: Share = pool.shared()
+    answers: list[tuple[str, str | None]] = []
+    for archive, path, mark in task:
+        try:
+            with pool.guard((archive, path)):
+                answers.append((share.digest(read_unchanged(share, archive, path, mark)), None))
+        except Rejected as rejected:
+            answers.append(("", rejected.reason))
+        pool.count_done()
+    return answers
+
+
 @dataclass(frozen=True, kw_only=True)
 class PixelTask:
     """A file whose pixels are to be compared with those of others that claim to be the same."""
 
-    digest: str
+    mark: str
     sources: tuple[Source, ...]
 
 
@@ -156,7 +213,7 @@ def digest_pixels(task: PixelTask) -> PixelDigests:
     digests = []
     try:
         with pool.guard((first.archive, first.path)):
-            data = read_unchanged(share, first, task.digest)
+            data = read_unchanged(share, first.archive, first.path, task.mark)
             for image in files.decode_frames(task.sources, data):
                 if isinstance(image, Rejected):
                     raise image
@@ -168,10 +225,10 @@ def digest_pixels(task: PixelTask) -> PixelDigests:
     return PixelDigests(frames=tuple(digests))
 
 
-def read_unchanged(share: Share, source: Source, digest: str) -> bytes:
-    """The bytes of a source's file; Rejected where they are no longer those that were scanned."""
-    data = share.read(source.archive, source.path)
-    if share.digest(data) != digest:
+def read_unchanged(share: Share, archive: int, path: str, mark: str) -> bytes:
+    """The bytes of a file; Rejected where they are no longer those that were scanned."""
+    data = share.read(archive, path)
+    if not share.is_marked(data, mark):
         raise Rejected("file-changed")
     return data
 

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pyrad.ingest import committed as past
-from pyrad.ingest.book import Book, is_masked, pack_labels, pack_sources, unpack_source
+from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_sources, unpack_source
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.duplicates import File, by_preference, settle, undecided
 from pyrad.ingest.names import Names
 from pyrad.ingest.pool import Workers
-from pyrad.ingest.scan import PixelDigests, PixelTask, digest_pixels
+from pyrad.ingest.scan import DigestTask, PixelDigests, PixelTask, digest_files, digest_pixels
 from pyrad.progress import Reporter
 from pyrad.store import reader
+
+_FILES_A_TASK = 64
 
 _DOUBTFUL = """
 INSERT INTO doubtful
@@ -26,9 +28,15 @@ INSERT INTO doubtful
     UNION SELECT identity FROM file JOIN frame ON frame.file = file.id JOIN unproven USING (key)
 """
 _FILES = """
-SELECT file.id, file.digest, frame.key, header.source
+SELECT file.id, file.mark, file.digest, frame.key, header.source
     FROM file JOIN frame ON frame.file = file.id JOIN header ON header.frame = frame.id
     WHERE {} AND frame.reason IS NULL ORDER BY file.id, frame.id
+"""
+# Files that share an identity or claim a committed one, of which the scan has read the beginning.
+_TO_DIGEST = """
+INSERT INTO to_digest SELECT id FROM file WHERE digest = '' AND reason IS NULL AND (
+    identity IN (SELECT identity FROM file WHERE identity IS NOT NULL GROUP BY identity HAVING count(*) > 1)
+    OR id IN (SELECT file FROM frame JOIN committed USING (key)))
 """
 _MERGED = """
 UPDATE frame SET grp = ?, study = ?, series = ?, alone = ?, masks = ?, labels = ? WHERE file = ? AND frame = ?
@@ -56,6 +64,7 @@ def settle_files(
     Afterwards the frames without a reason are those to be stored.
     """
     book.run("CREATE INDEX file_of_identity ON file(identity) WHERE identity IS NOT NULL")
+    _digest_files(book, workers, reporter)
     past.find_unproven(book)
     book.run(_DOUBTFUL)
     _compare_pixels(book, store, workers, reporter)
@@ -70,6 +79,31 @@ def settle_files(
 def rank_slices(book: Book) -> None:
     """Rank the frames of every series."""
     book.run(_RANKS)
+
+
+def _digest_files(book: Book, workers: Workers | ClusterWorkers, reporter: Reporter) -> None:
+    """Read the files whose digests count and are not known."""
+    book.run(_TO_DIGEST)
+    count = book.one("SELECT count(*) FROM to_digest")
+    if not count:
+        return
+    under_way: dict[int, list[int]] = {}
+
+    def tasks() -> Iterator[list[DigestTask]]:
+        rows = book.each("SELECT id, archive, path, mark FROM to_digest JOIN file ON id = file")
+        for number, batch in enumerate(batched(rows, _FILES_A_TASK)):
+            under_way[number] = [row[0] for row in batch]
+            yield [
+                DigestTask(archive, path.decode("utf-8", "surrogateescape"), mark)
+                for _, archive, path, mark in batch
+            ]
+
+    with reporter.stage("digest", count, "files") as stage:
+        for number, answers in workers.run(digest_files, tasks(), stage):
+            for file, (digest, reason) in zip(under_way.pop(number), answers, strict=True):
+                book.run("UPDATE file SET digest = ? WHERE id = ?", (digest, file))
+                if reason is not None:
+                    _reject(book, file, reason, "")
 
 
 def _compare_pixels(
@@ -91,7 +125,7 @@ def _compare_pixels(
         for number, (digest, file) in enumerate([*book.each("SELECT digest, file FROM to_decode")]):
             under_way[number] = digest
             (copy,) = _files(book, "file.id = ?", file)
-            yield PixelTask(digest=digest, sources=copy.sources)
+            yield PixelTask(mark=copy.mark, sources=copy.sources)
 
     with reporter.stage("compare", decode + compare, "files") as stage:
         for number, answer in workers.run(digest_pixels, tasks(), stage):
@@ -109,7 +143,7 @@ def _settle_group(book: Book, group: Sequence[File], names: Names) -> None:
     settled = settle(group, answers)
     for file in group:
         if file.id in settled.rejected:
-            _reject(book, file, *settled.rejected[file.id])
+            _reject(book, file.number, *settled.rejected[file.id])
     if settled.kept is not None and len(group) > 1:
         _replace(book, settled.kept, names)
 
@@ -118,7 +152,7 @@ def _refuse_changed(book: Book, store: reader.Store, names: Names) -> None:
     """Files that contradict what is committed under their UID are out; the committed image stays."""
     for (file,) in _groups(book):
         if not past.is_unchanged(book, store, file, _answer(book, file), names):
-            _reject(book, file, "uid-conflict", "")
+            _reject(book, file.number, "uid-conflict", "")
 
 
 def _groups(book: Book) -> Iterator[list[File]]:
@@ -132,9 +166,13 @@ def _groups(book: Book) -> Iterator[list[File]]:
 def _files(book: Book, condition: str, value: bytes | int) -> Iterator[File]:
     rows = book.each(_FILES.format(condition), (value,))
     for number, its in groupby(rows, key=lambda row: row[0]):
-        _, digests, keys, sources = zip(*its, strict=True)
+        _, marks, digests, keys, sources = zip(*its, strict=True)
         yield File(
-            digest=digests[0], sources=tuple(map(unpack_source, sources)), keys=tuple(keys), number=number
+            mark=marks[0],
+            digest=digests[0],
+            sources=tuple(map(unpack_source, sources)),
+            keys=tuple(keys),
+            number=number,
         )
 
 
@@ -144,10 +182,10 @@ def _answer(book: Book, file: File) -> PixelDigests | None:
     return answer
 
 
-def _reject(book: Book, file: File, reason: str, detail: str) -> None:
+def _reject(book: Book, file: int, reason: str, detail: str) -> None:
     book.run(
         "UPDATE frame SET reason = ?, detail = ? WHERE file = ? AND reason IS NULL",
-        (reason, detail, file.number),
+        (reason, detail, file),
     )
 
 

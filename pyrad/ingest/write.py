@@ -21,7 +21,7 @@ from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
-from pyrad.ingest.scan import Share, describe, read_unchanged
+from pyrad.ingest.scan import Share, describe, is_of_start, read_unchanged
 from pyrad.ops import percentiles
 from pyrad.progress import Stage
 from pyrad.records import Segments, Source
@@ -51,19 +51,20 @@ class Fact:
 
     percentiles: tuple[float, float] = (0.0, 0.0)
     pixels: str = ""  # keyed digest
+    file: str = ""  # keyed digest of all bytes of its file, where the scan did not read them all
     mask: bool = False
     reason: str | None = None
     detail: str = ""
 
     def to_json(self) -> list[Any]:
         """As a shard's sidecar keeps it."""
-        return [*self.percentiles, self.pixels, self.mask, self.reason, self.detail]
+        return [*self.percentiles, self.pixels, self.file, self.mask, self.reason, self.detail]
 
     @classmethod
     def from_json(cls, values: Sequence[Any]) -> Fact:
         """The inverse of `to_json`."""
-        low, high, pixels, mask, reason, detail = values
-        return cls(percentiles=(low, high), pixels=pixels, mask=mask, reason=reason, detail=detail)
+        low, high, pixels, file, mask, reason, detail = values
+        return cls(percentiles=(low, high), pixels=pixels, file=file, mask=mask, reason=reason, detail=detail)
 
 
 def write_shards(
@@ -181,8 +182,8 @@ def _write_segment(task: ShardTask, run: range) -> _Written:
     with ExitStack() as stack:
         images = stack.enter_context(SegmentWriter(task.images, run))
         masks = stack.enter_context(SegmentWriter(task.masks, run)) if task.masks else None
-        for planned, image in zip(task.slots, _decoded(share, task.slots), strict=True):
-            fact, mask = _judge(share, planned.source, image)
+        for planned, (image, file) in zip(task.slots, _decoded(share, task.slots), strict=True):
+            fact, mask = _judge(share, planned.source, image, file)
             facts.append(fact)
             images.add(image if isinstance(image, np.ndarray) and fact.reason is None else None)
             if masks is not None:
@@ -209,12 +210,15 @@ def _cleared(written: Sequence[_Written]) -> list[Fact]:
     return [fact for its in written for fact in its.facts]
 
 
-def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[NDArray[Any] | Rejected]:
+_Decoded = tuple[NDArray[Any] | Rejected, str]  # an image, and the digest of its file where it is new
+
+
+def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[_Decoded]:
     """The image of every slot in order; the frames that a segment holds of one file are decoded together."""
     by_file: dict[tuple[int, str], list[int]] = defaultdict(list)
     for at, planned in enumerate(slots):
         by_file[planned.source.archive, planned.source.path].append(at)
-    waiting: dict[int, NDArray[Any] | Rejected] = {}
+    waiting: dict[int, _Decoded] = {}
     for at, planned in enumerate(slots):
         if at not in waiting:
             its = by_file[planned.source.archive, planned.source.path]
@@ -222,18 +226,19 @@ def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[NDArray[Any] | 
         yield waiting.pop(at)
 
 
-def _decode_file(share: Share, frames: Sequence[Planned]) -> list[NDArray[Any] | Rejected]:
-    first = frames[0]
+def _decode_file(share: Share, frames: Sequence[Planned]) -> list[_Decoded]:
+    at, mark = (frames[0].source.archive, frames[0].source.path), frames[0].mark
     try:
-        with pool.guard((first.source.archive, first.source.path), [frame.source.frame for frame in frames]):
-            data = read_unchanged(share, first.source, first.digest)
-            return list(files.decode_frames([frame.source for frame in frames], data))
+        with pool.guard(at, [frame.source.frame for frame in frames]):
+            data = read_unchanged(share, *at, mark)
+            digest = share.digest(data) if is_of_start(mark) else ""
+            return [(image, digest) for image in files.decode_frames([it.source for it in frames], data)]
     except Rejected as rejected:
-        return [rejected] * len(frames)
+        return [(rejected, "")] * len(frames)
 
 
 def _judge(
-    share: Share, source: Source, image: NDArray[Any] | Rejected
+    share: Share, source: Source, image: NDArray[Any] | Rejected, file: str
 ) -> tuple[Fact, NDArray[np.bool_] | None]:
     """What is learned of a decoded image, and its mask."""
     try:
@@ -243,7 +248,7 @@ def _judge(
         mask = _mask(share, source)
     except Rejected as rejected:
         return Fact(reason=rejected.reason, detail=describe(rejected)), None
-    return Fact(percentiles=spread, pixels=share.pixel_digest(image), mask=mask is not None), mask
+    return Fact(percentiles=spread, pixels=share.pixel_digest(image), file=file, mask=mask is not None), mask
 
 
 def _percentiles(image: NDArray[Any], source: Source) -> tuple[float, float]:

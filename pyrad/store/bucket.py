@@ -68,13 +68,22 @@ class Bucket:
                     if path and not path.endswith("/"):
                         yield RemoteFile(path=path, bytes=found["Size"], etag=found["ETag"])
 
-    def read(self, path: str, *, first: int | None = None) -> tuple[bytes, str] | None:
-        """The contents of an object (its ``first`` bytes) and its etag; None where there is none."""
-        ranged = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
+    def read(self, path: str) -> tuple[bytes, str] | None:
+        """The contents of an object and its etag; None where there is none."""
         try:
             with _answers(self.url):
-                got = _client(os.getpid()).get_object(Bucket=self._bucket, Key=self._prefix + path, **ranged)
+                got = _client(os.getpid()).get_object(Bucket=self._bucket, Key=self._prefix + path)
                 return got["Body"].read(), got["ETag"]
+        except FileNotFoundError:
+            return None
+
+    def read_start(self, path: str, count: int) -> tuple[bytes, int] | None:
+        """The first ``count`` bytes of an object and how many it has; None where there is none."""
+        place = {"Bucket": self._bucket, "Key": self._prefix + path}
+        try:
+            with _answers(self.url):
+                got = _client(os.getpid()).get_object(**place, Range=f"bytes=0-{count - 1}")
+                return got["Body"].read(), int(got["ContentRange"].rpartition("/")[2])
         except FileNotFoundError:
             return None
 
