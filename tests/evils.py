@@ -55,12 +55,12 @@ class HostileArchive(FolderArchive):
         super().__init__(root)
         self.evil, self.stage = evil, stage
 
-    def read(self, path, *args):
+    def read_start(self, path, *args):
         if path.endswith("evil.png"):
             writing = any(frame.name == "read_unchanged" for frame in traceback.extract_stack())
             if writing == (self.stage == "write"):
                 EVILS[self.evil][0]()
-        return super().read(path, *args)
+        return super().read_start(path, *args)
 
 
 @dataclass(frozen=True)
