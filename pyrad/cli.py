@@ -63,8 +63,8 @@ COMMANDS = {
         example="pyrad info chest.zarr",
     ),
     "verify": Command(
-        options="pyrad.ingest.rewrite:VerifyOptions",
-        run="pyrad.ingest.rewrite:verify_store",
+        options="pyrad.ingest.repair:VerifyOptions",
+        run="pyrad.ingest.repair:verify_store",
         summary="check every byte of a store, and make again what is damaged",
         example="pyrad verify chest.zarr --rewrite-from /archive/2024",
     ),

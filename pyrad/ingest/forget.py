@@ -1,7 +1,7 @@
 """A list of patients -> a store without them, and a memory of that which only the secret can read.
 
 # Note [forgetting]
-1. The parts that held a patient are written anew without (`pyrad.store.rewrite`), under new numbers, and one
+1. The parts that held a patient are written anew without (`pyrad.store.remove`), under new numbers, and one
    replacement of the root commits them. Readers that hold the old root find their files gone, never others.
 2. The old parts are deleted, and whatever an interrupted ingest had left in the working folder.
 3. The rows of the crosswalk go.
@@ -35,7 +35,7 @@ from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.secret import resolve_secret
 from pyrad.ingest.trained import find_runs
 from pyrad.progress import Reporter
-from pyrad.store import durable, rewrite, shard
+from pyrad.store import durable, remove, shard
 from pyrad.store.bucket import url_of
 from pyrad.store.manifest import read_manifest
 from pyrad.store.reader import Store, open_store
@@ -193,7 +193,7 @@ def _commit_without(
             folder = writer.work_folder() / part_id
             ledger = ledgers[part.id].latest
             parts.append(
-                rewrite.rewrite_part(
+                remove.part_without(
                     store, part, keep, part_id=part_id, ledger=ledger, folder=folder, stage=stage
                 )
             )

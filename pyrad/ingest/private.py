@@ -107,7 +107,7 @@ class PrivateFolder:
 
     def workplace(self, store: Path) -> Path:
         """A private folder in this one while a part of ``store`` is made again; `drop_book` removes it."""
-        return self.path / self._book_name(store).replace("book-", "rewrite-").removesuffix(".sqlite")
+        return self.path / self._book_name(store).replace("book-", "repair-").removesuffix(".sqlite")
 
     def traces(self, store: str) -> Iterator[Trace]:
         """What earlier ingests into one store left here, by source; nothing where there is no crosswalk."""

@@ -31,7 +31,7 @@ from pyrad.store.manifest import FileEntry, Manifest, Part
 from pyrad.store.verify import verify
 
 _SHOWN = 20
-_WORK_FOLDER = "rewrite"  # in the store's working folder, which every writer empties
+_WORK_FOLDER = "repair"  # in the store's working folder, which every writer empties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +90,14 @@ class VerifyOptions:
 def verify_store(options: VerifyOptions, reporter: Reporter) -> None:
     """Check a store; where archives are given, first restore what is damaged."""
     if options.rewrite_from:
-        restored = rewrite(options, reporter)
+        restored = repair(options, reporter)
         reporter.say(f"{restored} damaged files were restored" if restored else "no file is damaged")
     counts = verify(options.store, reporter=reporter)
     text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
     reporter.result(counts, f"{options.store.name} is whole: {text}")
 
 
-def rewrite(options: VerifyOptions, reporter: Reporter) -> int:
+def repair(options: VerifyOptions, reporter: Reporter) -> int:
     """Restore every damaged file of a store from its archives; returns how many there were.
 
     IntegrityError where the root itself is damaged, or a file comes out with other bytes than were committed:
@@ -115,26 +115,24 @@ def rewrite(options: VerifyOptions, reporter: Reporter) -> int:
     private = PrivateFolder(options.private, secret.key_check)
     with _locked(store, private) as folder:
         damaged = {
-            part.id: [file for file in part.files if not _is_whole(store, file, there)]
-            for part in there.parts
+            number: files
+            for number, part in enumerate(there.parts)
+            if (files := [file for file in part.files if not _is_whole(store, file, there)])
         }
+        if not damaged:
+            return 0
+        work = _Repair(
+            store=store,
+            there=there,
+            folder=folder,
+            private=private.workplace(store),
+            options=options,
+            reporter=reporter,
+        )
         count = sum(map(len, damaged.values()))
-        lost: list[str] = []
-        if count:
-            with AuditLog(private.path, secret).event("rewrite", store=store.name, files=count) as outcome:
-                for number, part in enumerate(there.parts):
-                    if damaged[part.id]:
-                        lost += _rewrite_part(
-                            store,
-                            there,
-                            number,
-                            damaged[part.id],
-                            folder,
-                            private.workplace(store),
-                            options,
-                            reporter,
-                        )
-                outcome["lost"] = len(lost)
+        with AuditLog(private.path, secret).event("repair", store=store.name, files=count) as outcome:
+            lost = [path for number, files in damaged.items() for path in work.restore(number, files)]
+            outcome["lost"] = len(lost)
     if lost:
         raise IntegrityError(_lost_text(store.name, there, lost, count))
     return count
@@ -175,72 +173,78 @@ def _lost_text(store: str, there: Manifest, lost: Sequence[str], count: int) -> 
     return f"{len(lost)} of {count} damaged files of {store} could not be restored: {advice}:\n{names}"
 
 
-def _rewrite_part(
-    store: Path,
-    there: Manifest,
-    number: int,
-    damaged: Sequence[FileEntry],
-    folder: Path,
-    private: Path,
-    options: VerifyOptions,
-    reporter: Reporter,
-) -> list[str]:
-    """Make one part again and put its files in place; returns the paths of those that came out otherwise."""
-    part = there.parts[number]
-    if not _is_next(there, number):
-        return [file.path for file in damaged]
-    reporter.say(f"part {part.id}: {len(damaged)} files are damaged; it is made again beside the store")
-    shutil.rmtree(folder, ignore_errors=True)  # of the part before
-    twin = folder / store.name
-    _lay_earlier_parts(store, there, number, twin)
-    only = None if any(f.path.endswith(layout.LEDGER_FILE) for f in damaged) else _ledger(store, part)
-    ingest = IngestOptions(
-        src=options.rewrite_from,
-        store=twin,
-        private=private,
-        secret_file=options.secret_file,
-        workers=options.workers,
-        table=options.table,
-        anatomy_table=options.anatomy_table,
-        max_quarantine="100%",
-        codec=there.codec,
-        **_recorded(part, options),
-    )
-    run(ingest, Reporter("silent"), only=only, forgotten=there.forgotten)
-    made = manifest.read_manifest(twin)
-    lost = []
-    for file in damaged:
-        if made is None or not _is_whole(twin, file, there):
-            lost.append(file.path)
-            continue
-        target = store / file.path
-        durable.make_folders(store, file.path.rpartition("/")[0])
-        (twin / file.path).replace(target)  # it was synced when it was written
+@dataclass(frozen=True, kw_only=True)
+class _Repair:
+    """One repair of a store: what the parts that are made again have in common."""
+
+    store: Path
+    there: Manifest
+    folder: Path  # beside the store, to make a part in
+    private: Path  # folder of the ingest that makes it
+    options: VerifyOptions
+    reporter: Reporter
+
+    def restore(self, number: int, damaged: Sequence[FileEntry]) -> list[str]:
+        """Make one part again and put its files in place; returns those that came out otherwise, by path."""
+        part = self.there.parts[number]
+        if not _is_next(self.there, number):
+            return [file.path for file in damaged]
+        self.reporter.say(
+            f"part {part.id}: {len(damaged)} files are damaged; it is made again beside the store"
+        )
+        shutil.rmtree(self.folder, ignore_errors=True)  # of the part before
+        twin = self.folder / self.store.name
+        self._lay_earlier_parts(number, twin)
+        ledger_is_damaged = any(file.path.endswith(layout.LEDGER_FILE) for file in damaged)
+        self._ingest(part, twin, only=None if ledger_is_damaged else _ledger(self.store, part))
+        if manifest.read_manifest(twin) is None:
+            return [file.path for file in damaged]
+        whole = [file for file in damaged if _is_whole(twin, file, self.there)]
+        for file in whole:
+            self._put_in_place(twin, file.path)
+        return [file.path for file in damaged if file not in whole]
+
+    def _lay_earlier_parts(self, number: int, twin: Path) -> None:
+        """A store of the parts before this one, by hard links: what the part was added to."""
+        earlier = self.there.parts[:number]
+        if not earlier:
+            return
+        paths = [file.path for part in earlier for file in part.files]
+        for path in [*paths, f"{layout.PARTS}/{layout.ROOT_DOCUMENT}"]:
+            (twin / path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(self.store / path, twin / path)
+        counts = {**self.there.counts, "samples": sum(part.samples for part in earlier)}
+        root = manifest.root_bytes(replace(self.there, parts=earlier, counts=counts))
+        (twin / layout.ROOT_DOCUMENT).write_bytes(root)
+
+    def _ingest(self, part: Part, twin: Path, only: frozenset[str] | None) -> None:
+        """Add the part to the twin as it was added to the store, of the files that ``only`` names."""
+        options = self.options
+        ingest = IngestOptions(
+            src=options.rewrite_from,
+            store=twin,
+            private=self.private,
+            secret_file=options.secret_file,
+            workers=options.workers,
+            table=options.table,
+            anatomy_table=options.anatomy_table,
+            max_quarantine="100%",
+            codec=self.there.codec,
+            **_recorded(part, options),
+        )
+        run(ingest, Reporter("silent"), only=only, forgotten=self.there.forgotten)
+
+    def _put_in_place(self, twin: Path, path: str) -> None:
+        target = self.store / path
+        durable.make_folders(self.store, path.rpartition("/")[0])
+        (twin / path).replace(target)  # it was synced when it was written
         durable.sync_folder(target.parent)
-    return lost
 
 
 def _is_next(there: Manifest, number: int) -> bool:
     """Whether an ingest into the parts before would give this number: `pyrad forget` gives others."""
     before = int(there.parts[number - 1].id) if number else 0
     return int(there.parts[number].id) == before + 1
-
-
-def _lay_earlier_parts(store: Path, there: Manifest, number: int, twin: Path) -> None:
-    """A store of the parts before this one, by hard links: what the part was added to."""
-    earlier = there.parts[:number]
-    if not earlier:
-        return
-    for path in [
-        *(file.path for part in earlier for file in part.files),
-        f"{layout.PARTS}/{layout.ROOT_DOCUMENT}",
-    ]:
-        (twin / path).parent.mkdir(parents=True, exist_ok=True)
-        os.link(store / path, twin / path)
-    counts = {**there.counts, "samples": sum(part.samples for part in earlier)}
-    (twin / layout.ROOT_DOCUMENT).write_bytes(
-        manifest.root_bytes(replace(there, parts=earlier, counts=counts))
-    )
 
 
 def _recorded(part: Part, options: VerifyOptions) -> dict[str, Any]:

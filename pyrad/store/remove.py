@@ -28,7 +28,7 @@ from pyrad.store.reader import Store
 from pyrad.store.shard import ShardResult, ShardSpec
 
 
-def rewrite_part(
+def part_without(
     store: Store,
     old: Part,
     keep: NDArray[np.bool_],
@@ -56,7 +56,7 @@ def rewrite_part(
         for spec in shard.specs_of(
             entry, folder=folder, profile=store.codec, file_salt=store.manifest.file_salt
         ):
-            results.append((spec, _rewrite_shard(store, old, before, spec, rows)))
+            results.append((spec, _shard_without(store, old, before, spec, rows)))
             stage.advance()
     tables.checked_samples(samples)
     luts.checked_luts(lookup, samples)
@@ -123,7 +123,7 @@ def _left(old: Part, samples: pa.Table, part_id: str) -> Iterator[ArrayEntry]:
             yield replace(entry, path=path)
 
 
-def _rewrite_shard(
+def _shard_without(
     store: Store, old: Part, before: ArrayEntry, spec: ShardSpec, gone: frozenset[int]
 ) -> ShardResult:
     """One shard without the rows that are gone; linked where it holds none of them."""

@@ -10,7 +10,7 @@ from archives import dicom, ingest, pixels, png, table, tree
 
 from pyrad.errors import IntegrityError, NotAStoreError, SecretError, UsageError
 from pyrad.ingest.forget import ForgetOptions, forget
-from pyrad.ingest.rewrite import VerifyOptions, rewrite, verify_store
+from pyrad.ingest.repair import VerifyOptions, repair, verify_store
 from pyrad.progress import Reporter
 from pyrad.store.verify import verify
 
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_made_again(damaged, made, name, how):
         file.write_bytes(data if how == "flip" else data[:-3])
     with pytest.raises(IntegrityError):
         verify(damaged / "s.zarr")
-    assert rewrite(options(damaged), QUIET) == 1
+    assert repair(options(damaged), QUIET) == 1
     assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
     assert sorted(p.name for p in damaged.iterdir()) == [
         "archive",
@@ -104,18 +104,18 @@ def test_everything_but_the_root_and_the_ledgers_can_be_lost(damaged, made):
     for file in (damaged / "s.zarr" / "parts" / "000002").rglob("*"):
         if file.is_file() and file.name != "ledger.parquet":
             file.unlink()
-    assert rewrite(options(damaged), QUIET) > 4
+    assert repair(options(damaged), QUIET) > 4
     assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
 
 
 def test_a_part_without_its_ledger_needs_just_its_own_archive(damaged, made):
     (damaged / "s.zarr/parts/000001/ledger.parquet").unlink()
-    assert rewrite(options(damaged, rewrite_from=(damaged / "archive",)), QUIET) == 1
+    assert repair(options(damaged, rewrite_from=(damaged / "archive",)), QUIET) == 1
     assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
 
 
 def test_a_whole_store_is_not_touched(damaged, made):
-    assert rewrite(options(damaged), QUIET) == 0
+    assert repair(options(damaged), QUIET) == 0
     assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
 
 
@@ -124,7 +124,7 @@ def test_another_archive_restores_nothing_and_says_so(damaged):
     file.write_bytes(b"gone")
     png(damaged / "archive" / "0.png", pixels(77))
     with pytest.raises(IntegrityError, match=r"(?s)1 of 1 damaged files .*16x20_u8/c/0/0/0"):
-        rewrite(options(damaged), QUIET)
+        repair(options(damaged), QUIET)
     assert file.read_bytes() == b"gone"
 
 
@@ -133,17 +133,17 @@ def test_a_damaged_root_and_a_wrong_secret_are_refused(damaged, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PYRAD_SECRET", "another")
         with pytest.raises(SecretError):
-            rewrite(options(damaged), QUIET)
+            repair(options(damaged), QUIET)
     (damaged / "s.zarr/zarr.json").write_bytes(b"{}")
     with pytest.raises(UsageError):
-        rewrite(options(damaged), QUIET)
+        repair(options(damaged), QUIET)
 
 
 def test_a_wrong_path_shows_before_damage_does(damaged):
     with pytest.raises(UsageError, match="nosuch"):
-        rewrite(options(damaged, rewrite_from=(damaged / "nosuch",)), QUIET)
+        repair(options(damaged, rewrite_from=(damaged / "nosuch",)), QUIET)
     with pytest.raises(NotAStoreError, match="it does not exist"):
-        rewrite(VerifyOptions(store=damaged / "t.zarr", rewrite_from=(damaged / "archive",)), QUIET)
+        repair(VerifyOptions(store=damaged / "t.zarr", rewrite_from=(damaged / "archive",)), QUIET)
     assert not [*damaged.glob("*.partial")]
 
 
@@ -151,7 +151,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pyrad.ingest.run as ingest
-from pyrad.ingest.rewrite import VerifyOptions, rewrite
+from pyrad.ingest.repair import VerifyOptions, repair
 from pyrad.progress import Reporter
 
 def die(*_):
@@ -161,7 +161,7 @@ ingest.write_plan = die  # every header is in the book by then
 folder = Path(sys.argv[1])
 archives = (folder / "archive", folder / "second")
 options = VerifyOptions(store=folder / "s.zarr", rewrite_from=archives, private=folder / "private", workers=1)
-rewrite(options, Reporter("silent"))
+repair(options, Reporter("silent"))
 """
 
 
@@ -175,9 +175,9 @@ def test_a_killed_run_leaves_headers_in_the_private_folder_alone_and_the_next_re
     assert not {path.name for path in damaged.iterdir()} - {
         *("archive", "private", "s.zarr", "s.zarr.partial", "second")
     }
-    assert rewrite(options(damaged), QUIET) == 1
+    assert repair(options(damaged), QUIET) == 1
     assert tree(damaged / "s.zarr") == tree(made / "s.zarr")
-    assert not [*(damaged / "private").glob("rewrite-*"), *damaged.glob("*.partial")]
+    assert not [*(damaged / "private").glob("repair-*"), *damaged.glob("*.partial")]
 
 
 def test_what_forget_wrote_is_not_made_again_but_what_came_later_is(tmp_path):
@@ -194,8 +194,8 @@ def test_what_forget_wrote_is_not_made_again_but_what_came_later_is(tmp_path):
     later = options(tmp_path, rewrite_from=(tmp_path / "first", tmp_path / "second"))
     (store / "parts/000003/samples.parquet").unlink()
     (store / "parts/000003/images/16x20_i16/c/0/0/0").unlink()
-    assert rewrite(later, QUIET) == 2
+    assert repair(later, QUIET) == 2
     assert tree(store) == whole
     (store / "parts/000002/samples.parquet").unlink()
     with pytest.raises(IntegrityError, match="forget has changed this store"):
-        rewrite(later, QUIET)
+        repair(later, QUIET)
