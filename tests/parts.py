@@ -1,10 +1,9 @@
 """Images, masks and empty slots -> parts of a store, for the tests of the store itself."""
 
 import numpy as np
-from stores import key_of, sample
+from stores import key_of, sample, write_shard
 
 from pyrad.store import luts, tables
-from pyrad.store.segments import write_shard
 from pyrad.store.writer import StoreWriter
 
 SECRET = {"key_check": "ab" * 8, "file_salt": "cd" * 16}

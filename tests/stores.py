@@ -7,13 +7,25 @@ import numpy as np
 
 from pyrad.records import Sample
 from pyrad.store import luts, tables
-from pyrad.store.segments import write_shard
+from pyrad.store.segments import SegmentWriter, join_segments, remove_segments
 from pyrad.store.writer import StoreWriter
 
 
 def key_of(number):
     """The key of the ``number``-th sample of a test store."""
     return hashlib.sha256(b"test sample %d" % number).hexdigest()[:32]
+
+
+def write_shard(spec, images, *, facts=()):
+    """Write a whole shard in this process: exactly ``spec.slots`` images, None for an empty slot."""
+    with SegmentWriter(spec, range(spec.slots)) as writer:
+        for image in images:
+            writer.add(image)
+        segment = writer.finish()
+    try:
+        return join_segments(spec, [segment], facts=facts)
+    finally:
+        remove_segments([segment])
 
 
 def sample(number, image, bucket, row, **facts):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from parts import DIGEST, SECRET
+from stores import write_shard
 
 from pyrad.errors import PyradError
 from pyrad.ingest.percentiles import Histogram
@@ -20,7 +21,6 @@ from pyrad.ingest.series_percentiles import (
     shares_percentiles,
 )
 from pyrad.records import Source
-from pyrad.store.segments import write_shard
 from pyrad.store.writer import StoreWriter
 
 images = st.sampled_from(["uint8", "int8", "uint16", "int16"]).flatmap(

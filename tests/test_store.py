@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts import DIGEST, MASK, SECRET, add_part, mixed, picture
-from stores import key_of, sample
+from stores import key_of, sample, write_shard
 
 from pyrad import ops
 from pyrad.errors import CorruptChunkError, NotAStoreError, PyradError, UsageError
@@ -19,7 +19,6 @@ from pyrad.store import chunk, layout, manifest, tables
 from pyrad.store.index import StoreIndex
 from pyrad.store.info import info, info_text
 from pyrad.store.reader import open_store
-from pyrad.store.segments import write_shard
 from pyrad.store.shard import TREE, FinishedShard
 from pyrad.store.verify import verify
 from pyrad.store.writer import StoreWriter

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from parts import DIGEST, MASK, SECRET, add_part, mixed, picture, tree_bytes, write_part
+from stores import write_shard
 
 from pyrad.errors import NotAStoreError, PyradError, SecretError, StoreBusyError, UsageError
 from pyrad.progress import Reporter
 from pyrad.store import durable, layout, manifest
 from pyrad.store.reader import open_store
-from pyrad.store.segments import write_shard
 from pyrad.store.verify import verify
 from pyrad.store.writer import StoreWriter
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import write_shard
 
 from pyrad import ops
 from pyrad.errors import PyradError
 from pyrad.store import layout, segments
 from pyrad.store.chunk import encode_chunk
-from pyrad.store.segments import SegmentWriter, cut, join_segments, write_shard
+from pyrad.store.segments import SegmentWriter, cut, join_segments
 from pyrad.store.shard import TREE, finished_shard
 from pyrad.store.writer import StoreWriter
 

@@ -122,23 +122,6 @@ def remove_segments(segments: Iterable[Segment]) -> None:
             segment.file.unlink(missing_ok=True)
 
 
-def write_shard(
-    spec: ShardSpec, images: Iterable[NDArray[Any] | None], *, facts: Sequence[Any] = ()
-) -> ShardResult:
-    """Write a whole shard in this process: exactly ``spec.slots`` images, None for a slot that stays empty.
-
-    ``facts`` is read after the last image, so a generator may fill it as it goes.
-    """
-    with SegmentWriter(spec, range(spec.slots)) as writer:
-        for image in images:
-            writer.add(image)
-        segment = writer.finish()
-    try:
-        return join_segments(spec, [segment], facts=facts)
-    finally:
-        remove_segments([segment])
-
-
 def _chunks(spec: ShardSpec, image: NDArray[Any] | None) -> Iterator[bytes]:
     """The chunks of an image, plane by plane; of an empty slot, empty bytes."""
     if image is None:
