@@ -1,5 +1,6 @@
 """The tree keeps its promises: layers, one home per heavy dependency, cheap imports, a true README."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ HOMES = {
     "pyrad._C": ("ops.py",),
 }
 
+# Modules of nouns alone, which turn nothing into anything.
+NOUNS = ("errors.py", "records.py", "ingest/book.py", "ingest/reasons.py")
+
 
 def modules():
     return sorted(PACKAGE.rglob("*.py"))
@@ -44,8 +48,11 @@ def test_a_heavy_dependency_has_one_home(package):
 
 
 def test_every_module_says_what_it_turns_into_what():
-    silent = [path.name for path in modules() if not path.read_text().lstrip().startswith('"""')]
-    assert silent == []
+    said = {}
+    for path in modules():
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        said[path.relative_to(PACKAGE).as_posix()] = docstring.partition("\n")[0]
+    assert sorted(path for path, first in said.items() if "->" not in first) == sorted(NOUNS)
 
 
 def test_no_file_is_two_ideas():

@@ -1,4 +1,4 @@
-"""What `pyrad ingest` may be told, checked at the door."""
+"""Words of a command line or a TOML file -> the options of `pyrad ingest`, checked at the door."""
 
 from __future__ import annotations
 

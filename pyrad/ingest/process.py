@@ -1,4 +1,4 @@
-"""One worker process as its parent knows it: its birth, the pipe to it, the jobs it was given, its end.
+"""Jobs -> one worker process that its parent may lose -> answers: its birth, the pipe to it, its end.
 
 Workers are forked from a process that has nothing but their modules (forkserver): they inherit neither the
 store's lock nor, for its environment is stripped of it, the secret, and one that dies is replaced at once.

@@ -1,4 +1,4 @@
-"""tilepack as other libraries know codecs: the doors into zarr-python and numcodecs, found by entry points.
+"""Chunks of zarr-python and numcodecs <-> arrays, by tilepack: the doors that entry points lead to.
 
 Nothing else of pyrad goes through here; its own chunks are made and read in `pyrad.store.chunk`.
 """

@@ -1,4 +1,4 @@
-"""A shard: what it must hold, the Zarr index at its end, and how a finished one is known again and read.
+"""What a shard must hold <-> its index and its sidecar, by which a finished one is known again and read.
 
 A shard is chunks at multiples of 64 bytes and the index behind them; `store.segments` writes it. A finished
 shard has a sidecar in the working folder, by which a resumed run recognises it.

@@ -1,4 +1,4 @@
-"""A run folder: what was asked for (run.json), what happened (metrics.jsonl), what came of it.
+"""What was asked for, what happened, what came of it <-> the files of a run folder.
 
 run.json           the options and what followed from them and the store; written first, and once more at
                    the end with ``result``
