@@ -28,7 +28,7 @@ from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Plan, make_plan
 from pyrad.ingest.prepare import enter_scans, label_files
-from pyrad.ingest.scan import FileScan, Listed, PixelDigests, PixelTask
+from pyrad.ingest.scan import FileScan, Listed, PixelDigests, PixelTask, scanned
 from pyrad.ingest.secret import Secret
 from pyrad.ingest.settle import settle_files
 from pyrad.progress import Reporter
@@ -135,7 +135,7 @@ def scans(images: int) -> Iterator[tuple[Listed, FileScan]]:
             manufacturer="SIEMENS",
         )
         listed = Listed(number, 0, Member(path=path, size=rows * columns * 2))
-        yield listed, FileScan(archive=0, path=path, mark=digest, sources=(source,))
+        yield listed, scanned([source], digest)
 
 
 class Decoded:

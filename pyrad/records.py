@@ -119,7 +119,7 @@ class PixelFormat(NamedTuple):
         return self.element.keyword != "PixelData"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # without slots it is pickled and unpickled several times faster
 class Source:
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
 

@@ -14,6 +14,7 @@ from pyrad.ingest.layouts import Listing
 from pyrad.ingest.layouts.arrange import make_arranger, new_census
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import pack_source
 from pyrad.ingest.reasons import Rejected
 from pyrad.records import Source
 
@@ -31,7 +32,7 @@ def joined(text, sources, *columns):
     assert {selection.skip_reason((0, source.path)) for source in sources} <= {None}
     found = new_census(selection)
     for source in sources:
-        found[0].count(source)
+        found[0].count(source.path, pack_source(source), dicom=True)
     arrange, notes = make_arranger(found, selection, listings, options)
 
     def outcome(source):
@@ -84,8 +85,8 @@ def test_a_table_of_several_archives_counts_its_rows_over_all(tmp_path):
     listings = [Listing(path=Path(name), paths=("a",), read=lambda _: b"") for name in "xy"]
     selection = select(listings, options)
     found = new_census(selection)
-    found[0].count(image("a", study="7"))
-    found[1].count(image("a", study="8"))
+    found[0].count("a", pack_source(image("a", study="7")), dicom=True)
+    found[1].count("a", pack_source(image("a", study="8")), dicom=True)
     arrange, notes = make_arranger(found, selection, listings, options)
     assert arrange((1, "a"), (image("a", study="8"),))[0].labels == ("y",)
     assert notes == ["t.csv: row 4 fit no file (1 in all)"]

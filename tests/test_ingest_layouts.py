@@ -12,6 +12,7 @@ from pyrad.ingest.layouts.arrange import Census, make_arranger
 from pyrad.ingest.layouts.folders import folder_labels
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import pack_source
 from pyrad.ingest.table import merge_rows, parse_roles, read_table
 from pyrad.records import Source
 
@@ -300,7 +301,7 @@ def arranged(sources, options=None, **listed):
     selection = select(listings, options)
     census = Census()
     for source in sources:
-        census.count(source)
+        census.count(source.path, pack_source(source), dicom=source.kind == "dicom")
     arrange, notes = make_arranger([census], selection, listings, options)
     return {source.path: arrange((0, source.path), (source,))[0] for source in sources}, notes
 

@@ -21,7 +21,7 @@ from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import make_plan, planned
 from pyrad.ingest.prepare import enter_scans, label_files, tell_apart
-from pyrad.ingest.scan import FileScan, Listed, PixelDigests
+from pyrad.ingest.scan import Listed, PixelDigests, scanned
 from pyrad.ingest.secret import Secret
 from pyrad.ingest.settle import settle_files
 from pyrad.ingest.split import assign_splits, parse_ratios, parse_split
@@ -74,9 +74,7 @@ class Made:
         numbered = [
             (
                 Listed(number, f.sources[0].archive, Member(path=f.sources[0].path, size=1)),
-                FileScan(
-                    archive=f.sources[0].archive, path=f.sources[0].path, mark=f.digest, sources=f.sources
-                ),
+                scanned(f.sources, f.digest),
             )
             for number, f in enumerate(files)
         ]
@@ -295,11 +293,7 @@ def test_images_without_a_patient_may_join():
     with Book() as book:
         files = [source(n, patient="p" if n == 2 else "") for n in range(4)]
         scans = [
-            (
-                Listed(n, 0, Member(path=s.path, size=1)),
-                FileScan(archive=0, path=s.path, mark=str(n), sources=(s,)),
-            )
-            for n, s in enumerate(files)
+            (Listed(n, 0, Member(path=s.path, size=1)), scanned([s], str(n))) for n, s in enumerate(files)
         ]
         found = [Census()]
         enter_scans(book, scans, names(), found)
@@ -440,7 +434,7 @@ def test_files_of_one_path_in_several_archives_have_names_of_their_own():
             scans = [
                 (
                     Listed(n, archive, Member(path="a.png", size=1)),
-                    FileScan(archive=archive, path="a.png", mark=digest, sources=(image,)),
+                    scanned([image], digest),
                 )
                 for n, (archive, digest) in enumerate(archives)
                 for image in [replace(source(0, uid="", kind="raster"), archive=archive, path="a.png")]

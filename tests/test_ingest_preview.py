@@ -132,7 +132,7 @@ def test_a_book_of_any_size_stays_in_memory():
     """SQLite would spill a nameless one beyond its cache of 64 MiB into a deleted file."""
     with Book() as book:
         blobs = ((n, bytes(4 << 20)) for n in range(24))
-        book.many("INSERT INTO scanned VALUES (?, ?)", blobs)
-        book.run("CREATE TEMP TABLE sorted AS SELECT * FROM scanned ORDER BY file DESC")
+        book.many("INSERT INTO header(file, source) VALUES (?, ?)", blobs)
+        book.run("CREATE TEMP TABLE sorted AS SELECT * FROM header ORDER BY file DESC")
         names = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
     assert not [name for name in names if "etilqs" in name]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pyrad.ingest.book import Book, batched, pack_labels, unpack_labels, unpack_source
+from pyrad.ingest.book import Book, batched, pack_labels, unpack_labels
 from pyrad.ingest.ledger import ledger_rows
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.write import Fact
 from pyrad.records import SPLITS, Lut, Sample, Source, Split

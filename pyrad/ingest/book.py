@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from io import BytesIO
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyrad.errors import PyradError
 from pyrad.ingest.reasons import REASONS
-from pyrad.records import Source, VoiFunction, Window
+from pyrad.records import Source
 
 _CACHE_KIB = 64 << 10
 _ROWS_A_FETCH = 1024
@@ -47,7 +44,8 @@ CREATE TABLE file(
     detail TEXT NOT NULL,
     kind TEXT NOT NULL);               -- the standard's name of its SOP class; raster, npy; '' for others
 
-CREATE TABLE scanned(file INTEGER PRIMARY KEY, sources BLOB NOT NULL);  -- until they are labelled
+-- One row a frame, a file's one after the other: its packed source. Apart from the rest: few steps need it.
+CREATE TABLE header(frame INTEGER PRIMARY KEY, file INTEGER NOT NULL, source BLOB NOT NULL);
 
 -- What key objects and segmentations say of images (references.py).
 CREATE TABLE reference(
@@ -60,7 +58,7 @@ CREATE TABLE reference(
 
 -- One row a frame. Its reason is NULL where it is to be stored, and stays so where it was.
 CREATE TABLE frame(
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY,            -- as that of its header
     file INTEGER NOT NULL,
     frame INTEGER NOT NULL,
     key TEXT NOT NULL,                 -- '' for a frame that was not chosen
@@ -76,8 +74,6 @@ CREATE TABLE frame(
     labels TEXT NOT NULL,
     reason TEXT,
     detail TEXT NOT NULL);
-CREATE INDEX frame_of_file ON frame(file, reason);
-CREATE TABLE header(frame INTEGER PRIMARY KEY, source BLOB NOT NULL);  -- apart: few steps need it
 
 -- The store before this ingest (committed.py).
 CREATE TABLE committed(key TEXT PRIMARY KEY, at INTEGER NOT NULL, grp TEXT NOT NULL, labels TEXT NOT NULL)
@@ -111,19 +107,6 @@ CREATE TABLE group_split(grp TEXT PRIMARY KEY, split TEXT NOT NULL) WITHOUT ROWI
 """
 
 Row = TypeVar("Row")
-
-_FIELDS = tuple(Source.__dataclass_fields__)
-_values = attrgetter(*_FIELDS)
-
-
-def _window(center: float, width: float, function: VoiFunction) -> Window:
-    return Window(center=center, width=width, function=function)
-
-
-# Nearly every image has a window, and a dataclass pickles itself slowly.
-_REDUCED: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
-    Window: lambda window: (_window, (window.center, window.width, window.function))
-}
 
 
 class Book:
@@ -184,28 +167,6 @@ class Book:
         """The first value of the first row of a query; None where there is no row."""
         row = self._db.execute(query, values).fetchone()
         return None if row is None else row[0]
-
-
-def pack_sources(sources: Sequence[Source]) -> bytes:
-    """Frames of a file as the book keeps them: equal bytes for equal frames."""
-    buffer = BytesIO()
-    pickler = pickle.Pickler(buffer, protocol=5)
-    pickler.fast = True  # whether two equal texts are one object must not show
-    pickler.dispatch_table = _REDUCED
-    pickler.dump([_values(source) for source in sources])
-    return buffer.getvalue()
-
-
-def unpack_sources(packed: bytes) -> tuple[Source, ...]:
-    """The inverse of `pack_sources`."""
-    frames = pickle.loads(packed)  # noqa: S301 - this process wrote it, in a file of its own
-    return tuple(Source(**dict(zip(_FIELDS, values, strict=True))) for values in frames)
-
-
-def unpack_source(packed: bytes) -> Source:
-    """The one frame of a packed header."""
-    (source,) = unpack_sources(packed)
-    return source
 
 
 def is_masked(source: Source) -> bool:

@@ -77,9 +77,9 @@ class Names:
         """The series, or "" where it is unknown."""
         return self._name("series", source.series) if source.series else ""
 
-    def identity(self, source: Source, digest: str) -> bytes:
+    def identity(self, uid: str, digest: str) -> bytes:
         """16 bytes, equal for files that claim to be one image: of the UID, else of the file's bytes."""
-        what = (source.uid or digest).encode("utf-8", "surrogatepass")
+        what = (uid or digest).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(what, key=self._identity_key, digest_size=16).digest()
 
     def source(self, path: str, apart: bytes = b"") -> str:

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest import grouping, pool
-from pyrad.ingest.book import Book, batched, unpack_source
+from pyrad.ingest.book import Book, batched
 from pyrad.ingest.near import HASH_BYTES, Pairs, clusters, find_pairs, hashes
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.thumbnails import SIDE, thumbnail
 from pyrad.progress import Stage

@@ -11,10 +11,12 @@ import hmac
 import importlib.metadata
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from pyrad.ingest.book import Book, unpack_source
+from pyrad.ingest.book import Book
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.selectors import parse_conditions
 from pyrad.records import Source
 
@@ -57,13 +59,18 @@ class Geometry:
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned:
     """One frame to be stored, as a worker needs it."""
 
-    source: Source
+    packed: bytes  # its source
     mark: str  # of its file
     key: str
+
+    @cached_property
+    def source(self) -> Source:
+        """As its headers describe it."""
+        return unpack_source(self.packed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +120,7 @@ def make_plan(book: Book, *, options: IngestOptions, digest_key: bytes, base: st
 def planned(book: Book, bucket: Bucket, first: int, count: int) -> tuple[Planned, ...]:
     """``count`` images of a bucket from row ``first`` on."""
     rows = book.each(_PLANNED, (bucket.id, first, first + count))
-    return tuple(Planned(source=unpack_source(source), mark=mark, key=key) for source, mark, key in rows)
+    return tuple(Planned(packed=packed, mark=mark, key=key) for packed, mark, key in rows)
 
 
 def shaping_versions() -> dict[str, str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.archive import Archive, Member, open_archive, path_bytes
-from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_sources, unpack_sources
+from pyrad.ingest.book import Book, batched, is_masked, pack_labels
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.arrange import Arranger, Census, make_arranger, new_census
 from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import pack_source, unpack_source
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.references import References, enter_references
@@ -28,6 +30,9 @@ from pyrad.store.bucket import place_of
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]")
+_HEADERS = """
+SELECT header.file, digest, frame, source FROM header JOIN file ON file.id = header.file ORDER BY frame
+"""
 _FILES_A_BATCH = 1024
 _LARGEST = (1 << 63) - 1  # integer of a book
 
@@ -110,12 +115,12 @@ def enter_scans(
     """Enter files into the book: what the scan said of each, or why it was not scanned; count the images."""
     for batch in batched(scans, _FILES_A_BATCH):
         for _, scan in batch:
-            if scan.sources:
-                found[scan.archive].count(scan.sources[0])
+            if scan.frames:
+                found[scan.archive].count(scan.path, scan.frames[0], dicom=scan.dicom)
         book.many(_FILE, (_file_row(listed, scan, names) for listed, scan in batch))
         book.many(
-            "INSERT INTO scanned VALUES (?, ?)",
-            ((listed.number, pack_sources(scan.sources)) for listed, scan in batch if scan.sources),
+            "INSERT INTO header(file, source) VALUES (?, ?)",
+            ((listed.number, packed) for listed, scan in batch for packed in scan.frames),
         )
         for listed, scan in batch:
             if scan.references:
@@ -137,11 +142,11 @@ def label_files(
     for batch in batched(rows, _FILES_A_BATCH):
         book.many(_FRAME, (row for row, _ in batch))
         book.many(
-            "INSERT INTO header VALUES (?, ?)",
-            ((row[0], source) for row, source in batch if source is not None),
+            "UPDATE header SET source = ? WHERE frame = ?",
+            ((pack_source(source), row[0]) for row, source in batch if source is not None),
         )
-    book.run("DROP TABLE scanned")
     notes += references.notes()
+    book.run("CREATE INDEX frame_of_file ON frame(file, reason)")
     book.run("CREATE INDEX frame_of_key ON frame(key)")
     return notes
 
@@ -176,11 +181,10 @@ def _listed(sources: Sequence[Opened], selection: Selection) -> Iterator[tuple[L
 
 
 def _file_row(listed: Listed, scan: FileScan, names: Names) -> tuple[Any, ...]:
-    first = scan.sources[0] if scan.sources else None
-    identity = names.identity(first, scan.digest) if first else None
+    identity = names.identity(scan.uid, scan.digest) if scan.frames else None
     return (
         *(listed.number, scan.archive, path_bytes(scan.path), listed.member.size, names.source(scan.path)),
-        *(scan.mark, scan.digest, identity, bool(first and first.uid)),
+        *(scan.mark, scan.digest, identity, bool(scan.uid)),
         *(scan.reason, scan.detail, scan.kind),
     )
 
@@ -192,12 +196,12 @@ def _label(
     references: References,
     options: IngestOptions,
     names: Names,
-) -> Iterator[tuple[tuple[Any, ...], bytes | None]]:
-    """The row of every frame, and its packed source where it was chosen."""
-    numbers = count()
-    scanned = book.each("SELECT id, digest, sources FROM scanned JOIN file ON id = file ORDER BY id")
-    for file, digest, packed in scanned:
-        sources = unpack_sources(packed)
+) -> Iterator[tuple[tuple[Any, ...], Source | None]]:
+    """The row of every frame, and its source where that says more than the scan did."""
+    step = options.frame_step
+    for (file, digest), headers in groupby(book.each(_HEADERS), key=itemgetter(0, 1)):
+        numbers, packed = zip(*((number, source) for _, _, number, source in headers), strict=True)
+        sources = tuple(map(unpack_source, packed))
         at = sources[0].archive, sources[0].path
         reason, detail = None, ""
         try:
@@ -210,16 +214,14 @@ def _label(
             reason = "mask-missing"
         elif frames[0].masks and len(sources) > 1:
             reason, detail = "mask-size", f"one mask for {len(sources)} frames"
-        for judged in references.judge(frames):
-            frame = judged.source
-            out = judged.reason or ("frame-not-chosen" if frame.frame % options.frame_step else None)
+        judged = references.judge(frames)
+        for number, source, (frame, refused) in zip(numbers, sources, judged, strict=True):
+            out = refused or ("frame-not-chosen" if frame.frame % step else None)
             if out:
-                yield (next(numbers), file, frame.frame, *_NOT_CHOSEN, out, ""), None
+                yield (number, file, frame.frame, *_NOT_CHOSEN, out, ""), None
             else:
-                row = _frame_row(frame, digest, names)
-                # Where the layout added nothing, the bytes are there.
-                same = len(sources) == 1 and frame is sources[0]
-                yield (next(numbers), file, *row, reason, detail), packed if same else pack_sources([frame])
+                row = number, file, *_frame_row(frame, digest, names), reason, detail
+                yield row, None if frame is source else frame
 
 
 def _frame_row(frame: Source, digest: str, names: Names) -> tuple[Any, ...]:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyrad.errors import QuarantineBudgetError
-from pyrad.ingest.book import Book, unpack_labels, unpack_source
+from pyrad.ingest.book import Book, unpack_labels
 from pyrad.ingest.ledger import STORED, Ledger
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.reasons import KEPT_BY
 from pyrad.ingest.summary import QUARANTINED_EXIT_CODE, told_reasons
 from pyrad.records import SPLITS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from pyrad.ingest.book import Book
@@ -28,8 +28,7 @@ DELETE FROM reference WHERE file IN (SELECT id FROM file WHERE reason = 'rejecte
 _FATES = "SELECT fate, count(*) FROM reference WHERE role = 'mask' GROUP BY fate"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """One frame with the segments that lie on it, and why it is not to be stored, or None."""
 
     source: Source
@@ -76,6 +75,8 @@ class References:
 
     def judge(self, frames: Sequence[Source]) -> list[Judged]:
         """Judge the frames of one file."""
+        if not self._any and not self._keys_only:
+            return [Judged(frame, None) for frame in frames]
         uid = frames[0].uid
         rows = self._book.each(_OF_IMAGE, (uid,)) if self._any and uid else ()
         found = [_Row(*row) for row in rows]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyrad.ingest import files, pool
 from pyrad.ingest.archive import Archive, Member
 from pyrad.ingest.layouts import FileId
+from pyrad.ingest.packing import pack_source
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.reasons import Incomplete, Rejected
 from pyrad.records import Reference, Source
@@ -74,14 +75,15 @@ class Share:
         return mac.hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileScan:
-    """One file after the scan: its sources, one a frame, or the reason why there are none."""
+class FileScan(NamedTuple):
+    """One file after the scan: its frames, or the reason why there are none."""
 
     archive: int
     path: str
     mark: str = ""  # of what was read, as `Share.mark`
-    sources: tuple[Source, ...] = ()
+    uid: str = ""  # SOP Instance UID
+    dicom: bool = False
+    frames: tuple[bytes, ...] = ()  # the packed source of each
     reason: str | None = None
     detail: str = (
         ""  # what stands behind the reason in messages: keyword and figures, never a patient's value
@@ -99,6 +101,20 @@ class FileScan:
     def id(self) -> FileId:
         """Archive and path."""
         return self.archive, self.path
+
+
+def scanned(sources: Sequence[Source], mark: str) -> FileScan:
+    """What the scan says of an image file, by its frames and its `Share.mark`."""
+    first = sources[0]
+    return FileScan(
+        archive=first.archive,
+        path=first.path,
+        mark=mark,
+        uid=first.uid,
+        dicom=first.kind == "dicom",
+        frames=tuple(map(pack_source, sources)),
+        kind=first.sop_class or first.kind,
+    )
 
 
 class Listed(NamedTuple):
@@ -131,15 +147,7 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
         try:
             with pool.guard((archive, path)):
                 mark, sources = _scan_file(share, archive, path)
-            scans.append(
-                FileScan(
-                    archive=archive,
-                    path=path,
-                    mark=mark,
-                    sources=sources,
-                    kind=sources[0].sop_class or sources[0].kind,
-                )
-            )
+            scans.append(scanned(sources, mark))
         except Rejected as rejected:
             scans.append(
                 FileScan(
@@ -155,15 +163,15 @@ def scan_files(task: Sequence[FileId]) -> list[FileScan]:
     return scans
 
 
-def _scan_file(share: Share, archive: int, path: str) -> tuple[str, tuple[Source, ...]]:
+def _scan_file(share: Share, archive: int, path: str) -> tuple[str, list[Source]]:
     """The mark of a file and its sources."""
     data, size = share.read_start(archive, path)
     try:
-        sources = tuple(files.scan(archive, path, data, share.options, size))
+        sources = files.scan(archive, path, data, share.options, size)
     except Incomplete:
         data = share.read(archive, path)
         size = len(data)
-        sources = tuple(files.scan(archive, path, data, share.options))
+        sources = files.scan(archive, path, data, share.options)
     return sources[0].digest or share.mark(data, size), sources
 
 

@@ -21,10 +21,11 @@ ENVIRONMENT = "PYRAD_SECRET"
 class Secret:
     """The bytes that make keys of identifiers; cannot be printed or pickled."""
 
-    __slots__ = ("_new_file", "_secret", "origin")
+    __slots__ = ("_begun", "_new_file", "_secret", "origin")
 
     def __init__(self, secret: bytes, origin: str, new_file: Path | None = None) -> None:
         self._secret = secret
+        self._begun: dict[str, hmac.HMAC] = {}  # prefix -> its HMAC before any identity
         self._new_file = new_file  # where `keep` writes it
         self.origin = origin  # where it came from, for messages
 
@@ -52,7 +53,12 @@ class Secret:
 
     def mac(self, prefix: str, identity: bytes = b"") -> bytes:
         """HMAC-SHA256 of ``prefix``, NUL, ``identity``: 32 bytes."""
-        return hmac.digest(self._secret, prefix.encode() + b"\0" + identity, "sha256")
+        begun = self._begun.get(prefix)
+        if begun is None:
+            begun = self._begun[prefix] = hmac.new(self._secret, prefix.encode() + b"\0", "sha256")
+        mac = begun.copy()  # in half the time of a new one
+        mac.update(identity)
+        return mac.digest()
 
     def name(self, prefix: str, *identity: str | bytes) -> str:
         """What stands in a store for an identifier: 32 hex characters of its HMAC.

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pyrad.errors import PyradError
 from pyrad.ingest import pool
-from pyrad.ingest.book import Book, unpack_source
+from pyrad.ingest.book import Book
 from pyrad.ingest.cluster import ClusterWorkers
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.percentiles import Histogram
 from pyrad.ingest.pool import Workers
 from pyrad.progress import Reporter

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pyrad.ingest import committed as past
-from pyrad.ingest.book import Book, batched, is_masked, pack_labels, pack_sources, unpack_source
+from pyrad.ingest.book import Book, batched, is_masked, pack_labels
 from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.duplicates import File, by_preference, settle, undecided
 from pyrad.ingest.names import Names
+from pyrad.ingest.packing import pack_source, unpack_source
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.scan import DigestTask, PixelDigests, PixelTask, digest_files, digest_pixels
 from pyrad.progress import Reporter
@@ -200,4 +201,4 @@ def _replace(book: Book, file: File, names: Names) -> None:
         )
         at = file.number, source.frame
         book.run(_MERGED, (*row, is_masked(source), pack_labels(source.labels), *at))
-        book.run(_HEADER, (pack_sources([source]), *at))
+        book.run(_HEADER, (pack_source(source), *at))

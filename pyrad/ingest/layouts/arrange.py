@@ -17,6 +17,7 @@ from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.folders import believe_classes, folder_labels, wrapper_of
 from pyrad.ingest.layouts.join import Matches
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.table import Row
 from pyrad.records import Source, Split
 
@@ -34,13 +35,13 @@ class Census:
     folders: Counter[str] = field(default_factory=Counter)  # folder -> images that lie in it
     matches: Matches | None = None  # where a table joins by what headers say
 
-    def count(self, first: Source) -> None:
-        """Count one image file, by the first of its frames."""
+    def count(self, path: str, first: bytes, *, dicom: bool) -> None:
+        """Count one image file; ``first`` is the first of its frames, packed."""
         self.images += 1
-        self.dicom += first.kind == "dicom"
-        self.folders[first.path.rpartition("/")[0]] += 1
+        self.dicom += dicom
+        self.folders[path.rpartition("/")[0]] += 1
         if self.matches is not None:
-            self.matches.count(first)
+            self.matches.count(unpack_source(first))
 
 
 def new_census(selection: Selection) -> list[Census]:
