@@ -75,7 +75,7 @@ def _dicom(bytes_per_pixel: int) -> Callable[[Path], Iterator[Image]]:
     return take
 
 
-def _rasters(
+def rasters(
     zip_name: str, *, but_not: str = "\0", step: int = 1, most: int = 100
 ) -> Callable[[Path], Iterator[Image]]:
     """Take every ``step``-th picture whose name does not hold ``but_not``, as luma, at most ``most``."""
@@ -99,10 +99,10 @@ def _rasters(
 RECIPES: dict[str, tuple[str, Callable[[Path], Iterator[Image]]]] = {
     "dicom16": ("dicom.zip", _dicom(2)),
     "dicom8": ("dicom.zip", _dicom(1)),
-    "busi": ("busi.zip", _rasters("busi.zip", but_not="mask")),
-    "cxr_nih": ("cxr_nih.zip", _rasters("cxr_nih.zip")),
-    "knee_oa": ("knee_oa.zip", _rasters("knee_oa.zip", most=80)),
-    "medical_mnist": ("medical_mnist.zip", _rasters("medical_mnist.zip", step=75, most=200)),
+    "busi": ("busi.zip", rasters("busi.zip", but_not="mask")),
+    "cxr_nih": ("cxr_nih.zip", rasters("cxr_nih.zip")),
+    "knee_oa": ("knee_oa.zip", rasters("knee_oa.zip", most=80)),
+    "medical_mnist": ("medical_mnist.zip", rasters("medical_mnist.zip", step=75, most=200)),
 }
 
 

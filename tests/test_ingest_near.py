@@ -1,8 +1,12 @@
 """Copies of an image that differ in size, compression, window, flip or turn are found, and never divided."""
 
+import base64
 import csv
 import io
+import os
+import re
 import zipfile
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyrad.ingest import near
+from pyrad.ingest import near, near_report
 from pyrad.ingest.forget import ForgetOptions, forget
 from pyrad.ingest.thumbnails import ORIENTATIONS, SIDE, likeness, oriented, thumbnail
 
@@ -104,7 +108,7 @@ def test_likeness_does_not_mind_a_monotone_map_and_minds_another_image():
     assert (likeness(first, np.zeros_like(first)) < 0.2).all()
 
 
-def test_copies_are_found_and_no_other_pair():
+def test_copies_are_found_and_no_other_pair(monkeypatch):
     count = 60
     images = [scene(seed) for seed in range(count)]
     rng = np.random.default_rng(2)
@@ -118,6 +122,9 @@ def test_copies_are_found_and_no_other_pair():
     assert pairs.second.tolist() == list(range(count, 2 * count))
     for first, second, turn in zip(pairs.first, pairs.second, pairs.turn, strict=True):
         assert likeness(oriented(thumbs[[first]], int(turn)), thumbs[[second]])[0] >= near.LIKE
+    monkeypatch.setattr(near, "_BLOCK", 7)
+    in_blocks = near.find_pairs(thumbs, near.hashes(thumbs), np.arange(2 * count), new=count)
+    np.testing.assert_array_equal([in_blocks.first, in_blocks.turn], [pairs.first, pairs.turn])
     same = near.find_pairs(thumbs, near.hashes(thumbs), np.arange(2 * count) % count, new=2 * count)
     assert not len(same), "pairs within a group do not matter"
 
@@ -169,16 +176,75 @@ def test_copies_without_a_patient_are_one_group_and_so_in_one_split(tmp_path):
     splits = {row["group"]: row["split"] for row in rows}
     assert len(splits) == 12
     assert {row["labels"][0] for row in rows} == {"a", "b"}
-    (report,) = (tmp_path / "private").glob("near-duplicates-s.zarr-*.html")
-    assert report.stat().st_mode & 0o777 == 0o600
-    assert any(str(report) in text for text in said.said)
-    text = report.read_text()
-    assert all(row["key"] in text for row in rows)
-    assert text.count("<section>") == 12
-    assert "http" not in text.replace("http-equiv", "")
+    assert any(str(reports(tmp_path / "private")[1]) in text for text in said.said)
 
     ingest(tmp_path / "two" / "s.zarr", archive, split="50/25/25", workers=3, private=tmp_path / "private")
     assert tree(tmp_path / "two" / "s.zarr") == tree(tmp_path / "s.zarr")
+
+
+def reports(private):
+    """The list of near duplicates and the page."""
+    found = sorted(private.glob("near-duplicates-s.zarr-000001.*"))
+    assert [path.suffix for path in found] == [".csv", ".html"]
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
+    return found
+
+
+def drawn(page):
+    """Key -> picture, as a page of near duplicates draws them, in its order."""
+    figures = re.findall(r"<figure>.*?base64,([^\"]*)\".*?<br>(\w*)<", page)
+    return {key: np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data, key in figures}
+
+
+def test_the_page_draws_each_image_above_its_key_and_loads_nothing(tmp_path):
+    archive = copies_archive(tmp_path / "in")
+    for number in range(2):  # of another size, so in other shards
+        png(archive / "c" / f"{number}.png", resaved(scene(90), 80 + number, (1.5, 1.5)))
+    ingest(tmp_path / "s.zarr", archive)
+    _, page = reports(tmp_path / "private")
+    text = page.read_text()
+    pictures = drawn(text)
+    rows = samples_of(tmp_path / "s.zarr")
+    assert len(rows) == len(pictures) == 26
+    for row in rows:
+        expected = thumbnail(row["image"], side=128) / 257
+        assert np.abs(pictures[row["key"]] - expected).mean() < 3
+    assert text.count("<section>") == 13
+    assert "images are not" not in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_the_page_has_a_bound_and_the_list_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(near_report, "_CLUSTERS", 5)
+    monkeypatch.setattr(near_report, "_MEMBERS", 2)
+    archive = copies_archive(tmp_path / "in")
+    for number in range(3):
+        png(archive / "b" / f"more{number}.png", resaved(scene(3), 80 + number))
+    ingest(tmp_path / "s.zarr", archive, split="50/25/25", near_duplicates="list")
+    listed, page = reports(tmp_path / "private")
+    rows = [*csv.DictReader(io.StringIO(listed.read_text()))]
+    split = {row["key"]: row["split"] for row in samples_of(tmp_path / "s.zarr")}
+    assert {row["key"]: row["split"] for row in rows} == split
+    assert {row["outcome"] for row in rows} == {"no patient known"}
+    clusters = defaultdict(list)
+    for row in rows:
+        clusters[row["cluster"]].append(row)
+    divided = [len({row["split"] for row in its}) > 1 for its in clusters.values()]
+    assert 0 < sum(divided) < 12
+    assert divided == sorted(divided, reverse=True), "what somebody should look at comes first"
+    assert sorted(map(len, clusters.values())) == [2] * 11 + [5]
+    text = page.read_text()
+    assert [*drawn(text)] == [row["key"] for its in [*clusters.values()][:5] for row in its[:2]]
+    assert "17 images are not" in text
+    assert listed.name in text
+
+
+def test_a_store_whose_name_is_no_utf8_has_reports_too(tmp_path):
+    png(tmp_path / "in" / "1.png", scene(1))
+    png(tmp_path / "in" / "2.png", resaved(scene(1)))
+    ingest(tmp_path / os.fsdecode(b"s\xff.zarr"), tmp_path / "in")
+    found = sorted(path.name for path in (tmp_path / "private").glob("near-duplicates-*"))
+    assert found == [rf"near-duplicates-s\xff.zarr-000001.{kind}" for kind in ("csv", "html")]
 
 
 @pytest.mark.parametrize("choice", ["list", "off"])
@@ -188,7 +254,7 @@ def test_copies_are_listed_only_or_not_looked_for(tmp_path, choice):
     rows = samples_of(tmp_path / "s.zarr")
     assert len({row["group"] for row in rows}) == 24
     assert summary.near_duplicates["clusters"] == (12 if choice == "list" else 0)
-    assert bool([*(tmp_path / "private").glob("*.html")]) == (choice == "list")
+    assert len([*(tmp_path / "private").glob("near-duplicates-*")]) == (2 if choice == "list" else 0)
 
 
 def ct(image):
@@ -272,15 +338,16 @@ def test_a_new_patient_between_two_splits_loses_an_image(tmp_path):
     assert (summary.images, summary.quarantined) == (1, {"near-duplicate": 1})
 
 
-def test_who_is_forgotten_takes_along_what_joined_them_and_the_page_that_shows_them(tmp_path):
+def test_who_is_forgotten_takes_along_what_joined_them_and_the_reports_that_show_them(tmp_path):
     folder, store, private = tmp_path / "in", tmp_path / "s.zarr", tmp_path / "private"
     for number in range(4):
         dicom(folder / f"{number}.dcm", ct(scene(number)), uid=f"1.2.3.{number}", patient=f"P{number}")
     npy(folder / "copy.npy", ct(turned(scene(1), 3)))
     ingest(store, folder)
-    assert len([*private.glob("*.html")]) == 1
+    assert len(reports(private)) == 2
+    (private / "near-duplicates-other.csv").write_text("key\n" + "0" * 32)
     patients = table(tmp_path / "who.csv", "P1\n")
     forget(ForgetOptions(store=store, patients=patients, private=private), Listener())
     assert len(samples_of(store)) == 3
-    assert not [*private.glob("*.html")]
+    assert [path.name for path in private.glob("near-duplicates-*")] == ["near-duplicates-other.csv"]
     assert ingest(store, folder).skipped == {"already-stored": 3, "forgotten": 2}

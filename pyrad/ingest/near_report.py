@@ -1,11 +1,16 @@
-"""Clusters of near duplicates -> one HTML page that loads nothing, with pictures: for the private folder."""
+"""Clusters of near duplicates -> for the private folder: a list of all, and a page with pictures of some.
+
+The page is one HTML file that loads nothing. It is made while an ingest waits, so it has a bound: 1,200
+pictures, read shard by shard.
+"""
 
 from __future__ import annotations
 
 import base64
+import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,9 +26,10 @@ from pyrad.ingest.thumbnails import thumbnail
 from pyrad.store import reader
 from pyrad.store.shard import ShardSpec
 
-_CLUSTERS = 200  # shown; the largest first
-_MEMBERS = 12  # shown of each
+_CLUSTERS = 100  # drawn
+_MEMBERS = 12  # drawn of each
 _PICTURE_PX = 128
+_QUALITY = 90  # JPEG: a fifteenth of the time of PNG, which was most of the page's
 
 _FRAME = """
 SELECT key, slot.bucket, row, group_split.split, reason, alone
@@ -58,31 +64,51 @@ class Member:
 def find_clusters(
     book: Book, near: Near, shards: Sequence[tuple[Bucket, ShardSpec]], store: reader.Store | None
 ) -> list[list[Member]]:
-    """The clusters of near duplicates, the largest first; every group has its split by now."""
-    spec_of = {(bucket.id, spec.shard): spec for bucket, spec in shards}
+    """The clusters of near duplicates, as they are listed; every group has its split by now.
+
+    Those that are in several splits come first, for they are what somebody should look at, then the largest.
+    """
+    by_bucket: dict[int, list[ShardSpec]] = defaultdict(list)
+    for bucket, spec in shards:
+        by_bucket[bucket.id].append(spec)
     root = clusters(near.pairs.first, near.pairs.second, len(near.groups))
     found: dict[int, list[Member]] = defaultdict(list)
     for image in np.union1d(near.pairs.first, near.pairs.second).tolist():
         if image >= near.new and store is not None:
             member = _committed(store, image - near.new)
         else:
-            member = _new(book, int(near.frames[image]), spec_of)
+            member = _new(book, int(near.frames[image]), by_bucket)
         found[int(root[image])].append(member)
-    return sorted(found.values(), key=lambda members: (-len(members), members[0].key))
+    return sorted(found.values(), key=lambda its: (not _divided(its), -len(its), its[0].key))
 
 
-def page(store: str, found: Sequence[Sequence[Member]]) -> str:
-    """One page for the clusters of an ingest into the store of this name."""
+def listing(found: Iterable[Sequence[Member]]) -> str:
+    """CSV of every image of the clusters: number of its cluster, key, split, what became of it."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("cluster", "key", "split", "outcome"))
+    for number, members in enumerate(found, 1):
+        rows.writerows((number, member.key, member.split, member.outcome) for member in members)
+    return text.getvalue()
+
+
+def page(store: str, found: Sequence[Sequence[Member]], listed: str) -> str:
+    """One page for the clusters of an ingest into the store of this name; all are in the file ``listed``."""
+    drawn = found[:_CLUSTERS]
+    pictures = _pictures(member for members in drawn for member in members[:_MEMBERS])
     images = sum(map(len, found))
-    divided = sum(len({member.split for member in its if member.outcome != REASON}) > 1 for its in found)
-    shown = found[:_CLUSTERS]
+    left = images - len(pictures)
+    bound = (
+        f"Of the first {_CLUSTERS} clusters up to {_MEMBERS} images each are drawn: {left:,} images are not. "
+    )
     head = (
         f"<h1>Near duplicates in {escape(store)}</h1>\n<p>{len(found):,} clusters of {images:,} images that "
-        "are alike whatever their size, compression, window, flip or turn"
-        f"{f'; the {len(shown)} largest are shown' if len(shown) < len(found) else ''}. "
-        f"{divided:,} of them are in several splits: they are of different patients, or --near-duplicates "
-        "list was given.</p>\n<p>Pictures of patients: this page belongs in the private folder. pyrad relink "
-        "leads from a key to its file.</p>"
+        "are alike whatever their size, compression, window, flip or turn. "
+        f"{sum(map(_divided, found)):,} of them are in several splits, and come first: they are of different "
+        "patients, or --near-duplicates list was given.</p>\n"
+        f"<p>{bound if left else ''}All are listed in {escape(listed)}, beside this page.</p>\n"
+        "<p>Pictures of patients: this page belongs in the private folder. pyrad relink leads from a key to "
+        "its file.</p>"
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -90,9 +116,13 @@ def page(store: str, found: Sequence[Sequence[Member]]) -> str:
         "style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Near duplicates</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{head}\n"
-        + "\n".join(_section(number, its) for number, its in enumerate(shown, 1))
+        + "\n".join(_section(number, its, pictures) for number, its in enumerate(drawn, 1))
         + "\n</body>\n</html>\n"
     )
+
+
+def _divided(members: Iterable[Member]) -> bool:
+    return len({member.split for member in members if member.outcome != REASON}) > 1
 
 
 def _committed(store: reader.Store, sample: int) -> Member:
@@ -100,30 +130,41 @@ def _committed(store: reader.Store, sample: int) -> Member:
     return Member(key=key, split=split, outcome="stored before", images=Path(store.place), number=sample)
 
 
-def _new(book: Book, frame: int, spec_of: Mapping[tuple[int, int], ShardSpec]) -> Member:
+def _new(book: Book, frame: int, by_bucket: Mapping[int, Sequence[ShardSpec]]) -> Member:
     ((key, bucket, row, split, reason, alone),) = book.each(_FRAME, (frame,))
-    some = next(spec for (its, _), spec in spec_of.items() if its == bucket)
-    spec = spec_of[bucket, row // some.shard_n]
+    specs = by_bucket[bucket]
+    spec = specs[row // specs[0].shard_n]
     known = "no patient known" if alone else "of a known patient"
     return Member(key=key, split=split, outcome=reason or known, images=spec, number=row - spec.first)
 
 
-def _section(number: int, members: Sequence[Member]) -> str:
-    figures = "\n".join(_figure(member) for member in members[:_MEMBERS])
-    more = f", {_MEMBERS} shown" if len(members) > _MEMBERS else ""
+def _pictures(members: Iterable[Member]) -> dict[Member, tuple[str, str]]:
+    """Of each member a small JPEG in base64, and the aspect ratio of its image as CSS has it."""
+    by_place: dict[ShardSpec | Path, list[Member]] = defaultdict(list)
+    for member in members:
+        by_place[member.images].append(member)
+    pictures = {}
+    for place, its in by_place.items():
+        with open_images(place) as images:
+            for member in its:
+                image = stored(images, member.number)
+                small = (thumbnail(image, side=_PICTURE_PX) >> 8).astype(np.uint8)
+                data = io.BytesIO()
+                Image.fromarray(small).save(data, "JPEG", quality=_QUALITY)
+                ratio = f"{image.shape[-1]}/{image.shape[-2]}"
+                pictures[member] = base64.b64encode(data.getvalue()).decode(), ratio
+    return pictures
+
+
+def _section(number: int, members: Sequence[Member], pictures: Mapping[Member, tuple[str, str]]) -> str:
+    figures = "\n".join(_figure(member, *pictures[member]) for member in members[:_MEMBERS])
+    more = f", {_MEMBERS} drawn" if len(members) > _MEMBERS else ""
     return f"<section><h2>{number}: {len(members)} images{more}</h2>\n<div>\n{figures}\n</div></section>"
 
 
-def _figure(member: Member) -> str:
-    with open_images(member.images) as images:
-        image = stored(images, member.number)
-    small = thumbnail(image, side=_PICTURE_PX) >> 8
-    data = io.BytesIO()
-    Image.fromarray(small.astype(np.uint8)).save(data, "PNG")
-    picture = base64.b64encode(data.getvalue()).decode()
+def _figure(member: Member, picture: str, ratio: str) -> str:
     outcome = f"<strong>{REASON}</strong>" if member.outcome == REASON else member.outcome
     return (
-        f'<figure><img alt="" style="aspect-ratio:{image.shape[-1]}/{image.shape[-2]}" '
-        f'src="data:image/png;base64,{picture}">'
+        f'<figure><img alt="" style="aspect-ratio:{ratio}" src="data:image/jpeg;base64,{picture}">'
         f"<figcaption>{member.split}, {outcome}<br>{member.key}</figcaption></figure>"
     )

@@ -175,12 +175,12 @@ class PrivateFolder:
     def remove(self, names: Iterable[str]) -> int:
         """Forget the traces of keys and groups, in every store; returns how many. Their bytes go, too.
 
-        So do the pages that show an image of one of the keys.
+        So do the pages and lists of near duplicates that have one of the keys.
         """
         names = set(names)
-        for page in self.path.glob("*.html"):
-            if not names.isdisjoint(_KEY.findall(page.read_text(encoding="utf-8"))):
-                page.unlink()
+        for report in self.path.glob("near-duplicates-*"):
+            if not names.isdisjoint(_KEY.findall(report.read_text(encoding="utf-8"))):
+                report.unlink()
         if not self.crosswalk.exists():
             return 0
         with self._connected() as db:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrad.errors import QuarantineBudgetError, UsageError
+from pyrad.ingest.archive import path_text
 from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.book import Book
@@ -28,7 +29,7 @@ from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
 from pyrad.ingest.near_groups import Near, find_near, join_groups, leave_out, take_sides
-from pyrad.ingest.near_report import Member, find_clusters, page
+from pyrad.ingest.near_report import Member, find_clusters, listing, page
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Bucket, Plan, make_plan, recorded_options, shaping_versions
 from pyrad.ingest.pool import Workers
@@ -319,11 +320,13 @@ class _Ingest(_Planning):
             return find_near(self.book, shards, self.store, self.workers, stage, self.writer.partial)
 
     def _show_near(self, clusters: Sequence[Sequence[Member]]) -> None:
-        """Leave a page of the near duplicates in the private folder, where there are any."""
+        """Leave a list of the near duplicates and a page in the private folder, where there are any."""
         if clusters:
-            name = f"near-duplicates-{self.options.store.name}-{self.writer.part_id}.html"
-            self.private.write(name, page(self.options.store.name, clusters).encode())
-            self.reporter.say(f"the near duplicates can be looked at: {self.private.path / name}")
+            store = path_text(self.options.store.name)
+            name = f"near-duplicates-{store}-{self.writer.part_id}"
+            self.private.write(f"{name}.csv", listing(clusters).encode())
+            self.private.write(f"{name}.html", page(store, clusters, f"{name}.csv").encode())
+            self.reporter.say(f"the near duplicates can be looked at: {self.private.path / name}.html")
 
     def _record(self) -> None:
         """Leave the way back from keys to files in the private folder, before the store can be seen."""
