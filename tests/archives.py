@@ -1,6 +1,7 @@
 """Tiny archives of PNG, NPY and DICOM files, and what the ingest tests share."""
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,11 @@ def ledger_of(store) -> list[tuple[str, str, str, int]]:
     for file in sorted(store.glob("parts/*/ledger.parquet")):
         rows += [tuple(row.values()) for row in pq.read_table(file).to_pylist()]
     return rows
+
+
+def outcomes(store):
+    """(outcome, reason) -> files, over all parts' ledgers."""
+    return Counter(row[1:3] for row in ledger_of(store))
 
 
 class Listener(Reporter):

@@ -1,4 +1,4 @@
-"""Duplicates, groups, splits, order and places: decided before a pixel is written."""
+"""Groups, splits, order and places: decided before a pixel is written."""
 
 import itertools
 from collections import Counter
@@ -6,184 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from plans import Made, file, names, source, told
 
-from pyrad.errors import PyradError, QuarantineBudgetError, UsageError
+from pyrad.errors import PyradError, UsageError
 from pyrad.ingest.archive import Member
 from pyrad.ingest.book import Book
-from pyrad.ingest.duplicates import File, by_preference, settle, undecided
-from pyrad.ingest.grouping import assign, check_groups, join, recorded_split
+from pyrad.ingest.grouping import assign, join
 from pyrad.ingest.layouts import Listing, Selection
 from pyrad.ingest.layouts.arrange import Census
-from pyrad.ingest.ledger import Ledger, ledger_rows, quarantined_files, read_ledger, totals
-from pyrad.ingest.names import Names
-from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.plan import make_plan, planned
+from pyrad.ingest.plan import make_plan
 from pyrad.ingest.prepare import enter_scans, label_files, tell_apart
-from pyrad.ingest.scan import Listed, PixelDigests, scanned
-from pyrad.ingest.secret import Secret
-from pyrad.ingest.settle import settle_files
-from pyrad.ingest.split import assign_splits, parse_ratios, parse_split
-from pyrad.progress import Reporter
-from pyrad.records import SPLITS, Source
-
-SECRET = Secret(b"a secret", "the test")
-
-
-def told(**changes):
-    return IngestOptions(src=(Path(),), store=Path("s.zarr"), **changes)
-
-
-def names(group_by="patient"):
-    return Names(SECRET, group_by)
-
-
-def source(number, **facts):
-    uid = facts.get("uid", f"1.2.{number}")
-    defaults = {
-        "rows": 16,
-        "columns": 16,
-        "dtype": "int16",
-        "kind": "dicom",
-        "uid": uid,
-        "patient": f"p{number}",
-    }
-    return Source(archive=0, path=f"{number:03d}.dcm", **{**defaults, **facts})
-
-
-def file(*sources, digest=None):
-    digest = digest or f"bytes of {sources[0].path}"
-    return File(digest=digest, sources=sources, keys=tuple(names().key(s, digest) for s in sources))
-
-
-class NoWorkers:
-    """A pool that nothing must be asked of."""
-
-    def run(self, _function, tasks, _stage):
-        assert not list(tasks)
-        return iter(())
-
-
-class Made:
-    """What a book says of files after all that comes between scan and shards, and after them."""
-
-    def __init__(self, files, options=None, groups=None, workers=None):
-        options = options or told()
-        label = names(options.group_by)
-        numbered = [
-            (
-                Listed(number, f.sources[0].archive, Member(path=f.sources[0].path, size=1)),
-                scanned(f.sources, f.digest),
-            )
-            for number, f in enumerate(files)
-        ]
-        found = [Census()]
-        selection = Selection(
-            layouts=("dicom",), rows={}, joins={}, masks=frozenset(), maskless=frozenset(), notes=()
-        )
-        listing = Listing(path=Path("x"), paths=(), read=lambda _: b"")
-        with Book() as book:
-            enter_scans(book, numbered, label, found)
-            label_files(book, found, [listing], selection, options, label)
-            book.many("INSERT INTO committed_group VALUES (?, ?)", (groups or {}).items())
-            settle_files(book, None, label, workers or NoWorkers(), Reporter())
-            plan = make_plan(book, options=options, digest_key=b"key", base="")
-            self.digest = plan.digest
-            self.notes = check_groups(book, options)
-            self.buckets = {b.geometry: planned(book, b, 0, b.count) for b in plan.buckets}
-            self.notes += assign(book, options, label)
-            self.recorded = recorded_split(book, options)
-            self.splits = dict(
-                book.each("SELECT key, group_split.split FROM frame JOIN group_split USING (grp)")
-            )
-            self.groups = dict(book.each("SELECT key, grp FROM frame"))
-            self.ranks = dict(book.each("SELECT key, slice FROM frame JOIN rank ON frame.id = rank.frame"))
-            self.reasons = [reason for (reason,) in book.each("SELECT reason FROM frame")]
-
-
-# ---- split
-
-
-strata = st.dictionaries(
-    st.integers(0, 10**6).map(str),
-    st.sampled_from([(), ("a",), ("b",), ("a", "b"), ("c",), ("d",), ("e",)]),
-    min_size=1,
-    max_size=150,
-)
-ratios = st.tuples(*[st.integers(0, 20)] * 3).filter(lambda r: sum(r) > 0)
-
-
-@given(strata, ratios)
-@settings(max_examples=150, deadline=None)
-def test_every_stratum_and_the_whole_keep_the_ratios(groups, shares):
-    splits = assign_splits(groups, shares, rank=str.encode)
-    assert splits.keys() == groups.keys()
-    wanted = [share / sum(shares) for share in shares]
-    counts = Counter(splits.values())
-    enough = sum(share > 0 for share in shares) <= len(groups)
-    # Where a share of all is below one patient, filling its empty split takes up to two from elsewhere.
-    slack = 1 + 1e-9 if all(w == 0 or w * len(groups) >= 2 for w in wanted) else 3 + 1e-9
-    for position, split in enumerate(SPLITS):
-        assert counts[split] == 0 or wanted[position] > 0
-        assert abs(counts[split] - wanted[position] * len(groups)) <= slack
-        if enough and wanted[position] > 0:
-            assert counts[split] >= 1
-        for stratum in set(groups.values()):
-            members = [group for group in groups if groups[group] == stratum]
-            inside = sum(splits[group] == split for group in members)
-            assert abs(inside - wanted[position] * len(members)) <= slack
-
-
-def test_strata_of_one_patient_each_still_add_up():
-    groups = {str(n): (f"label {n:04d}",) for n in range(400)}
-    counts = Counter(assign_splits(groups, (75, 10, 15), rank=str.encode).values())
-    assert counts == {"train": 300, "val": 40, "test": 60}
-
-
-def test_growing_by_one_patient_at_a_time_keeps_the_ratios():
-    committed = []
-    for number in range(100):
-        committed += assign_splits(
-            {str(number): ("x",)}, (75, 10, 15), rank=str.encode, committed=committed
-        ).values()
-    counts = Counter(committed)
-    assert abs(counts["train"] - 75) <= 1
-    assert abs(counts["val"] - 10) <= 1
-    assert abs(counts["test"] - 15) <= 1
-
-
-def test_three_patients_fill_three_splits():
-    assert set(assign_splits({"a": (), "b": (), "c": ()}, (75, 10, 15), rank=str.encode).values()) == set(
-        SPLITS
-    )
-
-
-def test_the_rank_decides_within_a_stratum_not_the_name():
-    groups = dict.fromkeys("abcdefghij", ("x",))
-    forward = assign_splits(groups, (5, 2, 3), rank=str.encode)
-    backward = assign_splits(groups, (5, 2, 3), rank=lambda g: bytes([255 - ord(g)]))
-    assert [forward[g] for g in "abcdefghij"] == [backward[g] for g in "jihgfedcba"]
-    assert forward != backward
-
-
-@pytest.mark.parametrize(
-    "text", ["", "75", "75/25", "a/b/c", "1/2/3/4", "-1/1/1", "0/0/0", "nan/1/1", "inf/1/1"]
-)
-def test_a_split_that_is_none_is_a_usage_error(text):
-    with pytest.raises(UsageError, match="train/val/test"):
-        parse_ratios(text)
-    with pytest.raises(UsageError):
-        told(split=text)
-
-
-def test_words_for_splits():
-    assert [parse_split(word) for word in ("Training", "valid", "TEST", "rest", "")] == [
-        "train", "val", "test", None, None,
-    ]  # fmt: skip
-
-
-# ---- plan
+from pyrad.ingest.scan import Listed, scanned
+from pyrad.records import SPLITS
 
 
 def test_a_plan_does_not_depend_on_the_order_of_files():
@@ -312,102 +148,6 @@ def test_images_without_a_patient_may_join():
         assert splits[keys[0]] == splits[keys[1]]
 
 
-# ---- copies
-
-
-def settled(copies, pixels=None):
-    return settle(by_preference(copies), pixels or {})
-
-
-def test_equal_copies_are_kept_once_with_all_labels():
-    copies = [file(source(n, uid="1.2.9", patient="p", labels=(label,))) for n, label in enumerate("ba")]
-    assert {f.id for f in undecided(copies, claimed=False)} == {f.id for f in copies}
-    result = settled(copies, {f.digest: PixelDigests(frames=("same",)) for f in copies})
-    assert result.kept.id[1] == "000.dcm"
-    assert result.kept.sources[0].labels == ("a", "b")
-    assert result.rejected == {(0, "001.dcm"): ("duplicate", "")}
-
-
-def test_copies_that_differ_are_all_out():
-    copies = [file(source(n, uid="1.2.9", patient="p")) for n in range(3)]
-    pixels = {f.digest: PixelDigests(frames=("same" if n else "other",)) for n, f in enumerate(copies)}
-    result = settled(copies, pixels)
-    assert result.kept is None
-    assert set(result.rejected.values()) == {("uid-conflict", "")}
-    other = [file(source(0, uid="1.2.9", patient="p")), file(source(1, uid="1.2.9", patient="q"))]
-    assert undecided(other, claimed=False) == []
-    assert len(settled(other).rejected) == 2
-
-
-def test_a_copy_that_does_not_decode_says_nothing_about_the_others():
-    copies = [file(source(n, uid="1.2.9", patient="p")) for n in range(2)]
-    pixels = {
-        copies[0].digest: PixelDigests(reason="decode-failed", detail="PixelData"),
-        copies[1].digest: PixelDigests(frames=("x",)),
-    }
-    result = settled(copies, pixels)
-    assert result.kept.id[1] == "001.dcm"
-    assert result.rejected == {(0, "000.dcm"): ("decode-failed", "PixelData")}
-
-
-def test_of_equal_bytes_the_held_out_copy_stays():
-    copies = [
-        file(source(n, uid="", kind="raster", patient="", split=split, labels=(split,)), digest="same")
-        for n, split in enumerate(("train", "test", "val"))
-    ]
-    assert undecided(copies, claimed=False) == []
-    result = settled(copies)
-    assert result.kept.sources[0].split == "test"
-    assert result.kept.sources[0].labels == ("test", "train", "val")
-    made = Made(copies)
-    assert sorted(map(str, made.reasons)) == ["None", "duplicate", "duplicate"]
-
-
-# ---- ledger
-
-
-def ledger(**endings):
-    """Files by their reasons, "__" for "-" and "_and_" between several."""
-    counts = {frozenset(name.replace("__", "-").split("_and_")): files for name, files in endings.items()}
-    return Ledger(endings=counts)
-
-
-def test_the_budget_counts_quarantined_over_candidates():
-    ledger(stored=95, not__an__image=1, decode__failed=5).check_budget(0.05)
-    with pytest.raises(QuarantineBudgetError, match=r"6 of 101 images .*decode-failed 6"):
-        ledger(stored=95, not__an__image=1, decode__failed=6).check_budget(0.05)
-    assert ledger(already__stored=3, duplicate=1, mask=7, only__padding=1).candidates == 5
-
-
-def test_a_file_is_quarantined_if_any_of_its_frames_is():
-    mixed = ledger(stored_and_decode__failed=1, stored_and_frame__not__chosen=2)
-    assert mixed.counts() == {"stored": 2, "skipped": 0, "quarantined": 1}
-    assert mixed.by_reason() == {"skipped": {"frame-not-chosen": 2}, "quarantined": {"decode-failed": 1}}
-
-
-def test_a_ledger_holds_what_is_news():
-    with Book() as book:
-        book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '', '1', 1, NULL, '', 'x')")
-        book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', '', NULL, 0, 'not-an-image', '', '')")
-        for n, reason in enumerate([None] * 9 + ["decode-failed"]):
-            row = (n, 1, n, f"{n}", *[""] * 3, 0, *[None] * 4, 1, None, None, 0, 0, 0, None, "[]", reason, "")
-            book.run("INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
-        rows = [("quarantined", "decode-failed", 1), ("stored", "stored", 9)]
-        text = ("text", "skipped", "not-an-image", 1)
-        assert read_ledger(book).counts() == {"stored": 0, "skipped": 1, "quarantined": 1}
-        assert [*ledger_rows(book)] == [*(("cine", *row) for row in rows), text]
-        assert [*quarantined_files(book, 9)] == [("cine", "decode-failed", "")]
-        book.many("INSERT INTO before VALUES ('cine', ?, ?, ?)", rows)
-        book.run("INSERT INTO before VALUES ('old', 'skipped', 'mask', 1)")
-        assert [*ledger_rows(book)] == [text]
-        assert totals(book) == {"stored": 0, "skipped": 2, "quarantined": 1}
-        book.run("UPDATE frame SET reason = 'already-stored'")
-        assert totals(book) == {"stored": 1, "skipped": 2, "quarantined": 0}
-
-
-# ---- book
-
-
 def test_a_book_is_private_and_leaves_nothing(tmp_path):
     path = tmp_path / "a b%20c?.sqlite"
     path.write_text("of a run that was killed")
@@ -450,9 +190,6 @@ def test_files_of_one_path_in_several_archives_have_names_of_their_own():
     assert both == named((0, "y"), (1, "x")) == named((0, "y"), (1, "x"), (2, "y"))
     assert len(set(both.values())) == 2
     assert plain in both.values()
-
-
-# ---- identity
 
 
 def many(*patients):

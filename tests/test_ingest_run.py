@@ -11,6 +11,7 @@ from archives import (
     ingest,
     ledger_of,
     npy,
+    outcomes,
     pixels,
     png,
     samples_of,
@@ -20,8 +21,7 @@ from archives import (
     zipped,
 )
 
-from pyrad.errors import QuarantineBudgetError, SecretError, UsageError
-from pyrad.ingest.private import PrivateFolder
+from pyrad.errors import SecretError, UsageError
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
@@ -31,11 +31,6 @@ def _own_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("PYRAD_SECRET", "of the tests")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-
-
-def outcomes(store):
-    """(outcome, reason) -> files, over all parts' ledgers."""
-    return Counter(row[1:3] for row in ledger_of(store))
 
 
 def mixed(folder):
@@ -284,173 +279,6 @@ def test_kept_columns_and_roles_of_a_table(tmp_path):
     manifest = open_store(tmp_path / "s.zarr").manifest
     assert manifest.split == {"ratios": [1, 1, 0], "source": "ratios"}
     assert manifest.options["columns"] == ["label=grade", "group=pid"]
-
-
-# ---- refusals
-
-
-def test_usage_errors_write_nothing(tmp_path):
-    store = tmp_path / "s.zarr"
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "plain.txt").write_text("just words")
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts/a.txt").write_text("just words")
-    for source in ("absent", "empty", "plain.txt", "texts"):
-        with pytest.raises(UsageError) as caught:
-            ingest(store, tmp_path / source)
-        assert caught.value.exit_code == 2
-        assert "\n" not in str(caught.value)
-        assert not store.exists()
-        assert not store.with_name("s.zarr.partial").exists()
-
-
-def test_skips_that_leave_nothing_say_what_would_keep_them(tmp_path):
-    dicom(tmp_path / "a/1.dcm", pixels(1, dtype=np.int16), uid="1.2.3", BurnedInAnnotation="YES")
-    with pytest.raises(UsageError, match=r"burned-in-annotation 1.*--burned-in crop-us-region or.*allow"):
-        ingest(tmp_path / "s.zarr", tmp_path / "a")
-    assert ingest(tmp_path / "s.zarr", tmp_path / "a", burned_in="allow").images == 1
-
-
-def test_a_path_that_is_no_store(tmp_path):
-    two_classes(tmp_path / "a", 2)
-    (tmp_path / "s.zarr").mkdir()
-    (tmp_path / "s.zarr/notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no pyrad store"):
-        ingest(tmp_path / "s.zarr", tmp_path / "a")
-    assert tree(tmp_path / "s.zarr") == {"notes.txt": b"mine"}
-
-
-def test_another_secret_is_refused(tmp_path, monkeypatch):
-    store = tmp_path / "s.zarr"
-    ingest(store, two_classes(tmp_path / "a", 2))
-    before = tree(store)
-    monkeypatch.setenv("PYRAD_SECRET", "another")
-    with pytest.raises(SecretError, match="another secret") as caught:
-        ingest(store, two_classes(tmp_path / "a", 3))
-    assert caught.value.exit_code == 6
-    monkeypatch.delenv("PYRAD_SECRET")
-    with pytest.raises(SecretError, match="none is given"):
-        ingest(store, tmp_path / "a")
-    assert not (tmp_path / "config").exists()
-    assert tree(store) == before
-
-
-def test_too_much_quarantine_commits_nothing_and_a_larger_budget_resumes(tmp_path):
-    folder, store = two_classes(tmp_path / "a"), tmp_path / "s.zarr"
-    cut = (folder / "sick/0.png").read_bytes()
-    (folder / "sick/cut.png").write_bytes(cut[: len(cut) // 2])
-    with pytest.raises(QuarantineBudgetError, match=r"1 of 17 images .*5.9 %") as caught:
-        ingest(store, folder)
-    assert caught.value.exit_code == 4
-    assert not store.exists()
-    assert ingest(store, folder, max_quarantine="6%").exit_code == 3
-    everything_bad = tmp_path / "b"
-    everything_bad.mkdir()
-    (everything_bad / "cut.png").write_bytes(cut[: len(cut) // 2])
-    with pytest.raises(QuarantineBudgetError):
-        ingest(tmp_path / "t.zarr", everything_bad)
-
-
-@pytest.mark.parametrize(
-    ("percent", "budget", "exit_code"), [(1, "5%", 3), (10, "10%", 3), (10, "5%", 4), (100, "5%", 4)]
-)
-def test_the_share_of_bad_files_decides(tmp_path, percent, budget, exit_code):
-    folder, store = tmp_path / "a", tmp_path / "s.zarr"
-    for n in range(100):
-        file = png(folder / f"{'ab'[n % 2]}/{n}.png", pixels(n))
-        if n < percent:
-            file.write_bytes(file.read_bytes()[:40])
-    if exit_code == 3:
-        summary = ingest(store, folder, max_quarantine=budget)
-        assert (summary.exit_code, summary.quarantined) == (3, {"raster-damaged": percent})
-        stored = {row["image"].tobytes() for row in samples_of(store)}
-        assert stored == {pixels(n).tobytes() for n in range(percent, 100)}
-    else:
-        with pytest.raises(QuarantineBudgetError) as caught:
-            ingest(store, folder, max_quarantine=budget)
-        assert caught.value.exit_code == 4
-        assert not store.exists()
-
-
-def traced(tmp_path, store):
-    """(file name, reason) of every trace of a store."""
-    folder = PrivateFolder(tmp_path / "private", "")
-    return Counter((trace.path.rpartition("/")[2], trace.reason) for trace in folder.traces(str(store)))
-
-
-def test_what_exceeds_the_budget_is_named_and_can_be_traced(tmp_path):
-    folder, store, heard = two_classes(tmp_path / "a", 2), tmp_path / "s.zarr", Listener()
-    (folder / "sick/MUELLER.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
-    with pytest.raises(QuarantineBudgetError):
-        ingest(store, folder, reporter=heard)
-    (told,) = [text for text in heard.said if text.startswith("quarantined ")]
-    name = told.split()[1].rstrip(":")
-    assert traced(tmp_path, store) == {("MUELLER.png", "raster-damaged"): 1}
-    (trace,) = PrivateFolder(tmp_path / "private", "").find([name])
-    assert (trace.path, trace.archive) == ("sick/MUELLER.png", str(folder))
-    # So is one that is found out when it is decoded.
-    (folder / "sick/MUELLER.png").unlink()
-    dicom(folder / "well/pad.dcm", np.full((16, 20), -9, np.int16), uid="1.2.9", PixelPaddingValue=-9)
-    with pytest.raises(QuarantineBudgetError):
-        ingest(store, folder, layout="folder")
-    assert traced(tmp_path, store)["pad.dcm", "only-padding"] == 1
-
-
-def test_files_that_are_never_read_can_be_traced(tmp_path):
-    folder, store = two_classes(tmp_path / "a", 2), tmp_path / "s.zarr"
-    (folder / "link.png").symlink_to(folder / "sick/0.png")
-    table(folder / "labels.csv", "path,label\nsick/0.png,x\nsick/1.png,y\nwell/0.png,y\n")
-    ingest(store, folder)
-    assert traced(tmp_path, store) == {
-        ("0.png", "stored"): 2, ("1.png", "stored"): 1, ("1.png", "not-in-table"): 1,
-        ("labels.csv", "not-in-table"): 1, ("link.png", "symlink"): 1,
-    }  # fmt: skip
-
-
-def test_files_of_one_path_in_two_archives_are_two_sources(tmp_path):
-    for name, seeds in (("a", (1, 2)), ("b", (3, 2))):
-        for at, seed in enumerate(seeds):
-            png(tmp_path / name / f"x/{at}.png", pixels(seed))
-            (tmp_path / name / "x/notes.txt").write_text(f"{name} has its own notes, {name * 9}")
-    both = tmp_path / "a", tmp_path / "b"
-    for name, order in (("one", both), ("two", both[::-1]), ("three", (*both, both[0]))):
-        ingest(tmp_path / f"{name}.zarr", *order, layout="folder")
-    assert tree(tmp_path / "one.zarr") == tree(tmp_path / "two.zarr") == tree(tmp_path / "three.zarr")
-    counts = open_store(tmp_path / "one.zarr").manifest.counts
-    assert counts == {"samples": 3, "groups": 3, "stored": 3, "skipped": 1, "quarantined": 0}
-    assert outcomes(tmp_path / "one.zarr") == {
-        ("stored", "stored"): 3, ("skipped", "duplicate"): 1, ("skipped", "not-an-image"): 1,
-    }  # fmt: skip
-    before = tree(tmp_path / "one.zarr")
-    ingest(tmp_path / "one.zarr", *both, layout="folder")
-    assert tree(tmp_path / "one.zarr") == before
-
-
-def test_the_former_crosswalk_is_told_of_and_left_alone(tmp_path):
-    heard, former = Listener(), tmp_path / "private/crosswalk.parquet"
-    former.parent.mkdir()
-    former.write_bytes(b"of 0.1.0")
-    ingest(tmp_path / "s.zarr", two_classes(tmp_path / "a", 2), reporter=heard)
-    assert len([text for text in heard.said if str(former) in text]) == 1
-    assert former.read_bytes() == b"of 0.1.0"
-
-
-def test_a_run_that_is_refused_leaves_no_private_folder(tmp_path):
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts/a.txt").write_text("just words")
-    with pytest.raises(UsageError):
-        ingest(tmp_path / "s.zarr", tmp_path / "texts")
-    assert not (tmp_path / "private").exists()
-
-
-def test_neither_ledger_nor_messages_name_a_file(tmp_path):
-    folder, heard = two_classes(tmp_path / "a"), Listener()
-    (folder / "sick/MUELLER-1956.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
-    ingest(tmp_path / "s.zarr", folder, reporter=heard, max_quarantine="10%")
-    assert any(text.startswith("quarantined ") and "raster-damaged" in text for text in heard.said)
-    assert "MUELLER" not in " ".join(heard.said)
-    assert b"MUELLER" not in b"".join(tree(tmp_path / "s.zarr").values())
-    assert b"MUELLER" in (tmp_path / "private/crosswalk.sqlite").read_bytes()
 
 
 def test_a_store_inside_its_own_source_is_left_out(tmp_path):
