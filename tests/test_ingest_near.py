@@ -211,6 +211,7 @@ def test_the_page_draws_each_image_above_its_key_and_loads_nothing(tmp_path):
         assert np.abs(pictures[row["key"]] - expected).mean() < 3
     assert text.count("<section>") == 13
     assert "images are not" not in text
+    assert "Each is in one split." in text
     assert "http" not in text.replace("http-equiv", "")
 
 
@@ -236,6 +237,7 @@ def test_the_page_has_a_bound_and_the_list_has_none(tmp_path, monkeypatch):
     text = page.read_text()
     assert [*drawn(text)] == [row["key"] for its in [*clusters.values()][:5] for row in its[:2]]
     assert "17 images are not" in text
+    assert f"{sum(divided)} of them are in several splits" in text
     assert listed.name in text
 
 

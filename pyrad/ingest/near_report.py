@@ -98,14 +98,18 @@ def page(store: str, found: Sequence[Sequence[Member]], listed: str) -> str:
     pictures = _pictures(member for members in drawn for member in members[:_MEMBERS])
     images = sum(map(len, found))
     left = images - len(pictures)
+    divided = sum(map(_divided, found))
+    sides = (
+        f"{divided:,} of them are in several splits, and come first: they are of different patients, or "
+        "--near-duplicates list was given."
+    )
     bound = (
         f"Of the first {_CLUSTERS} clusters up to {_MEMBERS} images each are drawn: {left:,} images are not. "
     )
     head = (
         f"<h1>Near duplicates in {escape(store)}</h1>\n<p>{len(found):,} clusters of {images:,} images that "
         "are alike whatever their size, compression, window, flip or turn. "
-        f"{sum(map(_divided, found)):,} of them are in several splits, and come first: they are of different "
-        "patients, or --near-duplicates list was given.</p>\n"
+        f"{sides if divided else 'Each is in one split.'}</p>\n"
         f"<p>{bound if left else ''}All are listed in {escape(listed)}, beside this page.</p>\n"
         "<p>Pictures of patients: this page belongs in the private folder. pyrad relink leads from a key to "
         "its file.</p>"
