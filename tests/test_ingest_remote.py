@@ -95,7 +95,7 @@ def test_from_a_bucket_to_a_bucket_is_as_from_disk_to_disk(machine, tmp_path):
     upload(machine, archive(tmp_path / "archive"), "archive")
     upload(machine, archive(tmp_path / "more", first=50), "more")
     for source in ("archive", "more"):
-        ingested(machine, tmp_path / source, tmp_path / "chest.zarr")
+        run(IngestOptions(src=(tmp_path / source,), store=tmp_path / "chest.zarr", workers=1))
         ingested(machine, f"s3://{BUCKET}/{source}", URL)
     assert objects(client(machine), "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
     assert verify(URL)["samples"] == 2 * IMAGES
@@ -114,7 +114,7 @@ def test_killed_while_it_uploads_and_run_again(machine, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     ingested(machine, source, URL)
-    ingested(machine, source, tmp_path / "chest.zarr")
+    run(IngestOptions(src=(source,), store=tmp_path / "chest.zarr", workers=1))
     assert objects(s3, "stores/chest.zarr/") == tree(tmp_path / "chest.zarr")
     assert not objects(s3, "stores/chest.zarr.partial/")
 
