@@ -44,7 +44,7 @@ def source(number, **facts):
 
 def file(*sources, digest=None):
     digest = digest or f"bytes of {sources[0].path}"
-    return File(digest=digest, sources=sources, keys=tuple(names().key(s, digest) for s in sources))
+    return File(digest=digest, sources=sources, keys=tuple(names().key(s) for s in sources))
 
 
 class NoWorkers:

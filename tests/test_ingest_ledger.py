@@ -31,8 +31,8 @@ def test_a_ledger_holds_what_is_news():
         book.run("INSERT INTO file VALUES (1, 0, x'61', 5, 'cine', '', '', '1', 1, NULL, '', 'x')")
         book.run("INSERT INTO file VALUES (2, 0, x'62', 5, 'text', '', '', NULL, 0, 'not-an-image', '', '')")
         for n, reason in enumerate([None] * 9 + ["decode-failed"]):
-            row = (n, 1, n, f"{n}", *[""] * 3, 0, *[None] * 4, 1, None, None, 0, 0, 0, None, "[]", reason, "")
-            book.run("INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
+            row = (n, 1, n, f"{n}", *[""] * 3, 0, None, 1, None, None, 0, 0, 0, None, "[]", reason, "")
+            book.run("INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
         rows = [("quarantined", "decode-failed", 1), ("stored", "stored", 9)]
         text = ("text", "skipped", "not-an-image", 1)
         assert read_ledger(book).counts() == {"stored": 0, "skipped": 1, "quarantined": 1}

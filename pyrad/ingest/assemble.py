@@ -67,10 +67,12 @@ class Assembled:
 def note_facts(book: Book, bucket: Bucket, first: int, facts: Sequence[Fact]) -> None:
     """Enter what was learned of the slots of a bucket from row ``first`` on."""
     slots = book.each(
-        "SELECT frame, row FROM slot WHERE bucket = ? AND row >= ? AND row < ? ORDER BY row",
-        (bucket.id, first, first + len(facts)),
+        "SELECT frame FROM slot WHERE id >= ? AND id < ? ORDER BY id",
+        (bucket.first + first, bucket.first + first + len(facts)),
     )
-    told = [(frame, row, fact) for (frame, row), fact in zip(slots, facts, strict=True)]
+    told = [
+        (frame, row, fact) for row, ((frame,), fact) in enumerate(zip(slots, facts, strict=True), start=first)
+    ]
     book.many(
         "INSERT INTO fact VALUES (?, ?, ?, ?, ?, ?, ?)",
         (

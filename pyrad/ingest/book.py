@@ -43,6 +43,7 @@ CREATE TABLE file(
     reason TEXT,                       -- why it has no frames; NULL where it has
     detail TEXT NOT NULL,
     kind TEXT NOT NULL);               -- the standard's name of its SOP class; raster, npy; '' for others
+CREATE INDEX file_of_reason ON file(reason) WHERE reason IS NOT NULL;
 
 -- One row a frame, a file's one after the other: its packed source. Apart from the rest: few steps need it.
 CREATE TABLE header(frame INTEGER PRIMARY KEY, file INTEGER NOT NULL, source BLOB NOT NULL);
@@ -56,6 +57,9 @@ CREATE TABLE reference(
     own_uid TEXT NOT NULL, own_frame INTEGER NOT NULL, rows INTEGER NOT NULL, columns INTEGER NOT NULL,
     fate TEXT NOT NULL);               -- of a mask: used, size, absent, no-image
 
+CREATE TABLE geometry(id INTEGER PRIMARY KEY, planes INTEGER NOT NULL, rows INTEGER NOT NULL,
+    columns INTEGER NOT NULL, dtype TEXT NOT NULL);
+
 -- One row a frame. Its reason is NULL where it is to be stored, and stays so where it was.
 CREATE TABLE frame(
     id INTEGER PRIMARY KEY,            -- as that of its header
@@ -64,7 +68,7 @@ CREATE TABLE frame(
     key TEXT NOT NULL,                 -- '' for a frame that was not chosen
     grp TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
     alone INTEGER NOT NULL,            -- whether nothing is known that groups it with others
-    planes INTEGER, rows INTEGER, columns INTEGER, dtype TEXT,
+    geometry INTEGER,                  -- NULL for a frame that was not chosen
     dicom INTEGER NOT NULL,
     position REAL, instance INTEGER,   -- its place in its series
     masks INTEGER NOT NULL,            -- whether any belongs to it
@@ -93,9 +97,9 @@ CREATE TABLE to_decode(digest TEXT PRIMARY KEY, file INTEGER NOT NULL, answer BL
 
 -- The plan (plan.py).
 CREATE TABLE rank(frame INTEGER PRIMARY KEY, slice INTEGER NOT NULL);
-CREATE TABLE bucket(id INTEGER PRIMARY KEY, planes INTEGER, rows INTEGER, columns INTEGER, dtype TEXT,
-    count INTEGER, masks INTEGER);
-CREATE TABLE slot(bucket INTEGER, row INTEGER, frame INTEGER, PRIMARY KEY(bucket, row)) WITHOUT ROWID;
+CREATE TABLE bucket(id INTEGER PRIMARY KEY, geometry INTEGER NOT NULL, first INTEGER NOT NULL,
+    count INTEGER NOT NULL, masks INTEGER NOT NULL);
+CREATE TABLE slot(id INTEGER PRIMARY KEY, frame INTEGER NOT NULL);  -- row 0 of a bucket is its first
 
 -- What the shards taught, and what follows from it (assemble.py, series_percentiles.py, grouping.py).
 CREATE TABLE fact(frame INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, row INTEGER NOT NULL,
@@ -180,6 +184,7 @@ def pack_labels(labels: tuple[str, ...]) -> str:
     return json.dumps(labels)
 
 
+@lru_cache(4096)
 def unpack_labels(text: str) -> tuple[str, ...]:
     """The inverse of `pack_labels`."""
     return tuple(json.loads(text))

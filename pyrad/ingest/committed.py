@@ -30,7 +30,7 @@ _ROWS_A_BATCH = 1 << 14
 # A file is proven to be the committed image of its key where an earlier ingest saw just these bytes.
 _UNPROVEN = f"""
 INSERT INTO unproven SELECT DISTINCT key, NULL
-    FROM frame JOIN committed USING (key) JOIN file ON file.id = frame.file
+    FROM committed CROSS JOIN frame USING (key) JOIN file ON file.id = frame.file
     WHERE file.uid AND frame.reason IS NULL AND NOT EXISTS (
         SELECT 1 FROM known WHERE known.key = frame.key AND known.digest = file.digest
             AND known.reason IN ('{STORED}', 'duplicate'))

@@ -24,42 +24,42 @@ _MANY_GROUPS = 50  # of which none should have a large share
 _MANY_STUDIES = 20  # of one patient
 
 # What is or was to be written: a frame that could not be decoded keeps its patient's place.
-_PLANNED = "frame JOIN slot ON slot.frame = frame.id"
-_DIVIDED = f"""
-SELECT count(*), coalesce(sum(images), 0) FROM (
-    SELECT count(*) AS images FROM {_PLANNED} GROUP BY grp HAVING count(DISTINCT split) > 1)
+# The index of groups has the facts that are asked for: it is read in its order, by CROSS JOIN.
+_PLANNED = "frame CROSS JOIN slot ON slot.frame = frame.id"
+_FACTS = f"""
+SELECT count(*), sum(alone), sum(divided), sum(images) FILTER (WHERE divided) FROM (
+    SELECT count(*) AS images, sum(alone) AS alone, count(DISTINCT split) > 1 AS divided
+        FROM {_PLANNED} GROUP BY grp)
 """  # noqa: S608 - a constant, as all below
-_GROUPS = f"SELECT count(DISTINCT grp) FROM {_PLANNED}"  # noqa: S608
-_SIZES = f"""
-SELECT count(*), count(DISTINCT study) FROM {_PLANNED} GROUP BY grp HAVING count(*) > ?
+_LARGE = f"SELECT grp, count(*) FROM {_PLANNED} GROUP BY grp HAVING count(*) > ?"  # noqa: S608
+_STUDIES = f"SELECT count(DISTINCT study) FROM {_PLANNED} WHERE grp = ?"  # noqa: S608
+_LABELS = f"""
+SELECT DISTINCT grp, frame.split, labels, committed_group.split
+    FROM {_PLANNED} LEFT JOIN committed_group USING (grp) ORDER BY grp
 """  # noqa: S608
-_LABELS = f"SELECT DISTINCT grp, split, labels FROM {_PLANNED} ORDER BY grp"  # noqa: S608
 
 
 def check_groups(book: Book, options: IngestOptions) -> list[str]:
     """UsageError where a layout's own split divides a group; else what a user may want to know of them."""
-    if options.split is None:
-        ((divided, images),) = book.each(_DIVIDED)
-        if divided:
-            raise UsageError(
-                f"the split of the table or folders divides {divided} {options.group_by} groups "
-                f"({images} images) between train, val and test; "
-                f"correct it, or split anew by --split {DEFAULT_SPLIT}"
-            )
+    ((groups, alone, divided, images),) = book.each(_FACTS)
+    if divided and options.split is None:
+        raise UsageError(
+            f"the split of the table or folders divides {divided} {options.group_by} groups "
+            f"({images} images) between train, val and test; "
+            f"correct it, or split anew by --split {DEFAULT_SPLIT}"
+        )
     notes = []
-    alone = book.one(f"SELECT count(*) FROM {_PLANNED} WHERE alone")  # noqa: S608
     if alone:
         notes.append(
             f"{alone} images have no {options.group_by}: each is split on its own, and images of one "
             f"person may "
             "be in train and in test"
         )
-    return notes + _large_groups(book)
+    return notes + _large_groups(book, groups)
 
 
 def join(book: Book, groups: Iterable[tuple[str, str]]) -> None:
     """Put images of which nothing else is known into other groups: (group, group that it joins)."""
-    book.run("CREATE INDEX frame_of_group ON frame(grp)")
     book.many("UPDATE frame SET grp = ? WHERE grp = ? AND alone", ((other, group) for group, other in groups))
 
 
@@ -71,10 +71,8 @@ def assign(book: Book, options: IngestOptions, names: Names) -> list[str]:
     for group, rows in groupby(book.each(_LABELS), key=lambda row: row[0]):
         its = [*rows]
         # Images that were joined may come from both sides of a layout's split: the held-out one wins.
-        own = max(
-            (split for _, split, _ in its if split and options.split is None), key=SPLITS.index, default=None
-        )
-        committed = book.one("SELECT split FROM committed_group WHERE grp = ?", (group,))
+        own = max((row[1] for row in its if row[1] and options.split is None), key=SPLITS.index, default=None)
+        committed = its[0][3]
         if committed is not None:
             moved += own is not None and own != committed
         elif own is not None:
@@ -105,17 +103,20 @@ def recorded_split(book: Book, options: IngestOptions) -> Mapping[str, Any]:
     }
 
 
-def _large_groups(book: Book) -> list[str]:
+def _large_groups(book: Book, groups: int) -> list[str]:
     """A note of groups too large for one patient, such as all files of one made-up id.
 
     In a small archive any patient has a large share: a group counts where there are many others, or where
     it has more studies than a patient has.
     """
-    images, groups = book.one("SELECT count(*) FROM slot"), book.one(_GROUPS)
+    images = book.one("SELECT count(*) FROM slot")
     if images < _FEW_IMAGES:
         return []
-    sizes = book.each(_SIZES, (_LARGE_GROUP * images,))
-    large = [size for size, studies in sizes if groups >= _MANY_GROUPS or studies >= _MANY_STUDIES]
+    large = [
+        size
+        for group, size in [*book.each(_LARGE, (_LARGE_GROUP * images,))]
+        if groups >= _MANY_GROUPS or book.one(_STUDIES, (group,)) >= _MANY_STUDIES
+    ]
     if not large:
         return []
     return [

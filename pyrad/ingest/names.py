@@ -40,29 +40,29 @@ class Names:
         self._identity_key = secret.subkey("identities")
         self._name = lru_cache(_REMEMBERED)(secret.name)
 
-    def key(self, source: Source, digest: str) -> str:
-        """The key of one frame: of its SOP Instance UID, else of its file's bytes (``digest``).
+    def key(self, source: Source) -> str:
+        """The key of one frame: of its SOP Instance UID, else of its file's bytes.
 
         A file that is moved or renamed keeps its key, and the same bytes never enter a store twice.
         """
-        return self._secret.name("key", source.uid or digest, str(source.frame))
+        return self._secret.name("key", source.uid or source.digest, str(source.frame))
 
-    def group(self, source: Source, digest: str) -> str:
+    def group(self, source: Source) -> str:
         """The group that stays in one split."""
         for kind in self._chain:
             value = getattr(source, kind)
             if value:
                 # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
                 return self._name(f"group\0{kind}", value.rstrip("\0"))  # as `group_name`
-        return self._name("group\0file", source.uid or digest)
+        return self._name("group\0file", source.uid or source.digest)
 
-    def is_forgotten(self, source: Source, digest: str) -> bool:
+    def is_forgotten(self, source: Source) -> bool:
         """Whether the store has forgotten the source's patient, study or series, or the image itself."""
         if not self._forgotten:
             return False
         values = ((kind, getattr(source, kind)) for kind in GROUP_KINDS)
         names = [self._name(f"group\0{kind}", value.rstrip("\0")) for kind, value in values if value]
-        names += [self.group(source, digest), self.key(source, digest)]
+        names += [self.group(source), self.key(source)]
         return any(mark(self._secret, name) in self._forgotten for name in names)
 
     def is_alone(self, source: Source) -> bool:

@@ -48,7 +48,7 @@ INSERT INTO near_group(grp)
 _NEW = """
 SELECT frame.id, near_group.id, alone
     FROM slot JOIN frame ON frame.id = slot.frame JOIN near_group USING (grp)
-    WHERE reason IS NULL ORDER BY bucket, row
+    WHERE reason IS NULL ORDER BY slot.id
 """
 _COMMITTED = "SELECT near_group.id FROM committed JOIN near_group USING (grp) ORDER BY at"
 _SIDES = "SELECT near_group.id, split FROM near_group JOIN committed_group USING (grp)"
@@ -58,8 +58,8 @@ INSERT INTO committed_group SELECT grp, ? FROM near_group WHERE id = ? AND NOT (
     SELECT 1 FROM frame WHERE frame.grp = near_group.grp AND frame.split IS NOT NULL))
 """
 _SLOTS = """
-SELECT row, source FROM slot JOIN frame ON frame.id = slot.frame JOIN header ON header.frame = frame.id
-    WHERE bucket = ? AND row >= ? AND row < ? AND reason IS NULL ORDER BY row
+SELECT slot.id, source FROM slot JOIN frame ON frame.id = slot.frame JOIN header ON header.frame = frame.id
+    WHERE slot.id >= ? AND slot.id < ? AND reason IS NULL ORDER BY slot.id
 """
 
 
@@ -226,11 +226,12 @@ def _scratch(folder: Path, count: int) -> Iterator[NDArray[np.uint16]]:
 
 def _new_tasks(book: Book, shards: Sequence[tuple[Bucket, ShardSpec]]) -> Iterator[ThumbnailTask]:
     for bucket, spec in shards:
-        rows = book.each(_SLOTS, (bucket.id, spec.first, spec.first + spec.slots))
+        first = bucket.first + spec.first
+        rows = book.each(_SLOTS, (first, first + spec.slots))
         for batch in batched(rows, _IMAGES_A_TASK):
             yield ThumbnailTask(
                 images=spec,
-                numbers=tuple(row - spec.first for row, _ in batch),
+                numbers=tuple(slot - first for slot, _ in batch),
                 inverted=tuple(unpack_source(source).photometric == _INVERTED for _, source in batch),
             )
 

@@ -32,8 +32,9 @@ _PICTURE_PX = 128
 _QUALITY = 90  # JPEG: a fifteenth of the time of PNG, which was most of the page's
 
 _FRAME = """
-SELECT key, slot.bucket, row, group_split.split, reason, alone
-    FROM frame JOIN slot ON slot.frame = frame.id JOIN group_split USING (grp) WHERE id = ?
+SELECT key, bucket.id, slot.id - bucket.first, group_split.split, reason, alone
+    FROM frame JOIN slot ON slot.frame = frame.id JOIN bucket USING (geometry) JOIN group_split USING (grp)
+    WHERE frame.id = ?
 """
 _STYLE = """
 :root { color-scheme: light dark; }

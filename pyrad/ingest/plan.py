@@ -27,20 +27,26 @@ _SHAPING_PACKAGES = (
 )
 
 _BUCKETS = """
-INSERT INTO bucket(planes, rows, columns, dtype, count, masks)
-    SELECT planes, rows, columns, dtype, count(*), max(masks) FROM frame WHERE reason IS NULL
-    GROUP BY planes, rows, columns, dtype ORDER BY planes, rows, columns, dtype
+INSERT INTO bucket(geometry, first, count, masks)
+    SELECT geometry.id, 1 + sum(count(*)) OVER (ORDER BY planes, rows, columns, dtype) - count(*), count(*),
+            max(masks)
+        FROM frame JOIN geometry ON geometry.id = frame.geometry WHERE reason IS NULL
+        GROUP BY geometry.id ORDER BY planes, rows, columns, dtype
 """
-# Keys are keyed hashes: their order is the permutation.
+# Slots are numbered as they are entered. Keys are keyed hashes: their order is the permutation.
 _SLOTS = """
-INSERT INTO slot SELECT bucket.id, row_number() OVER (PARTITION BY bucket.id ORDER BY key) - 1, frame.id
-    FROM frame JOIN bucket USING (planes, rows, columns, dtype) WHERE reason IS NULL
+INSERT INTO slot(frame) SELECT frame.id FROM frame JOIN bucket USING (geometry) WHERE reason IS NULL
+    ORDER BY bucket.id, key
+"""
+_PLACED = """
+SELECT bucket.id, first, count, masks, planes, rows, columns, dtype
+    FROM bucket JOIN geometry ON geometry.id = bucket.geometry ORDER BY bucket.id
 """
 _PLANNED = """
 SELECT source, mark, key
     FROM slot JOIN frame ON frame.id = slot.frame JOIN file ON file.id = frame.file
     JOIN header ON header.frame = slot.frame
-    WHERE bucket = ? AND row >= ? AND row < ? ORDER BY row
+    WHERE slot.id >= ? AND slot.id < ? ORDER BY slot.id
 """
 _SHAPING = """
 SELECT key, mark, source
@@ -79,6 +85,7 @@ class Bucket:
 
     id: int  # in the book
     geometry: Geometry
+    first: int  # of its slots in the book: that of row 0
     count: int
     masked: bool  # whether a mask belongs to any of them
 
@@ -103,23 +110,23 @@ def make_plan(book: Book, *, options: IngestOptions, digest_key: bytes, base: st
     """
     book.run(_BUCKETS)
     book.run(_SLOTS)
+    book.run("CREATE INDEX slot_of_frame ON slot(frame)")
     buckets = (
         Bucket(
             id=number,
             geometry=Geometry(rows=rows, columns=columns, planes=planes, dtype=dtype),
+            first=first,
             count=count,
             masked=bool(masked),
         )
-        for number, planes, rows, columns, dtype, count, masked in book.each(
-            "SELECT * FROM bucket ORDER BY id"
-        )
+        for number, first, count, masked, planes, rows, columns, dtype in book.each(_PLACED)
     )
     return Plan(buckets=tuple(buckets), digest=_digest(book, options, digest_key, base))
 
 
 def planned(book: Book, bucket: Bucket, first: int, count: int) -> tuple[Planned, ...]:
     """``count`` images of a bucket from row ``first`` on."""
-    rows = book.each(_PLANNED, (bucket.id, first, first + count))
+    rows = book.each(_PLANNED, (bucket.first + first, bucket.first + first + count))
     return tuple(Planned(packed=packed, mark=mark, key=key) for packed, mark, key in rows)
 
 
@@ -150,9 +157,11 @@ def _digest(book: Book, options: IngestOptions, digest_key: bytes, base: str) ->
     # A sum does not depend on the order of the frames, so the book is read from beginning to end: in the
     # order of keys, each of a million frames would be another place on the disk.
     total = 0
+    begun = hmac.new(digest_key, digestmod="sha256")
     for key, mark, source in book.each(_SHAPING):
-        mac = hmac.digest(digest_key, f"{key} {mark}\0".encode() + source, "sha256")
-        total += int.from_bytes(mac, "little")
+        mac = begun.copy()
+        mac.update(f"{key} {mark}\0".encode() + source)
+        total += int.from_bytes(mac.digest(), "little")
     return hmac.digest(digest_key, f"{head}\0{total:x}".encode(), "sha256").hex()
 
 

@@ -28,12 +28,15 @@ from pyrad.records import Source
 from pyrad.store.bucket import place_of
 
 _FILE = "INSERT INTO file VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
-_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_NOT_CHOSEN = (*[""] * 4, 0, *[None] * 4, 0, None, None, 0, 0, 0, None, "[]")
-_HEADERS = """
-SELECT header.file, digest, frame, source FROM header JOIN file ON file.id = header.file ORDER BY frame
-"""
+_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_NOT_CHOSEN = (*[""] * 4, 0, None, 0, None, None, 0, 0, 0, None, "[]")
 _FILES_A_BATCH = 1024
+_FRAMES_A_BATCH = 1024
+_INDICES = (  # made at once when all frames are there
+    "CREATE INDEX frame_of_file ON frame(file, reason)",
+    "CREATE INDEX frame_of_key ON frame(key)",
+    "CREATE INDEX frame_of_group ON frame(grp, alone, split, labels)",
+)
 _LARGEST = (1 << 63) - 1  # integer of a book
 
 
@@ -139,15 +142,15 @@ def label_files(
     arrange, notes = make_arranger(found, selection, listings, options)
     references = References(book, keys_only=options.frames == "key")
     rows = _label(book, arrange, selection, references, options, names)
-    for batch in batched(rows, _FILES_A_BATCH):
+    for batch in batched(rows, _FRAMES_A_BATCH):
         book.many(_FRAME, (row for row, _ in batch))
         book.many(
             "UPDATE header SET source = ? WHERE frame = ?",
             ((pack_source(source), row[0]) for row, source in batch if source is not None),
         )
     notes += references.notes()
-    book.run("CREATE INDEX frame_of_file ON frame(file, reason)")
-    book.run("CREATE INDEX frame_of_key ON frame(key)")
+    for index in _INDICES:
+        book.run(index)
     return notes
 
 
@@ -199,8 +202,9 @@ def _label(
 ) -> Iterator[tuple[tuple[Any, ...], Source | None]]:
     """The row of every frame, and its source where that says more than the scan did."""
     step = options.frame_step
-    for (file, digest), headers in groupby(book.each(_HEADERS), key=itemgetter(0, 1)):
-        numbers, packed = zip(*((number, source) for _, _, number, source in headers), strict=True)
+    geometries = _Geometries(book)
+    for file, headers in groupby(book.each("SELECT * FROM header ORDER BY frame"), key=itemgetter(1)):
+        numbers, _, packed = zip(*headers, strict=True)
         sources = tuple(map(unpack_source, packed))
         at = sources[0].archive, sources[0].path
         reason, detail = None, ""
@@ -208,7 +212,7 @@ def _label(
             frames = arrange(at, sources)
         except Rejected as rejected:  # a joined table does not mean this file
             frames, reason, detail = sources, rejected.reason, rejected.detail
-        if names.is_forgotten(frames[0], digest):
+        if names.is_forgotten(frames[0]):
             reason, detail = "forgotten", ""
         elif at in selection.maskless:
             reason = "mask-missing"
@@ -220,23 +224,33 @@ def _label(
             if out:
                 yield (number, file, frame.frame, *_NOT_CHOSEN, out, ""), None
             else:
-                row = number, file, *_frame_row(frame, digest, names), reason, detail
+                row = number, file, *_frame_row(frame, geometries, names), reason, detail
                 yield row, None if frame is source else frame
 
 
-def _frame_row(frame: Source, digest: str, names: Names) -> tuple[Any, ...]:
+class _Geometries:
+    """The number of each geometry in the book, given when it comes first."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._numbers: dict[tuple[int, int, int, str], int] = {}
+
+    def number(self, frame: Source) -> int:
+        """Return that of a frame's geometry."""
+        geometry = frame.planes, frame.rows, frame.columns, frame.dtype
+        number = self._numbers.get(geometry)
+        if number is None:
+            number = self._numbers[geometry] = len(self._numbers)
+            self._book.run("INSERT INTO geometry VALUES (?, ?, ?, ?, ?)", (number, *geometry))
+        return number
+
+
+def _frame_row(frame: Source, geometries: _Geometries, names: Names) -> tuple[Any, ...]:
     instance = None if frame.instance is None else max(-_LARGEST, min(frame.instance, _LARGEST))
     return (
-        *(frame.frame, names.key(frame, digest), names.group(frame, digest)),
-        *(names.study(frame), names.series(frame), names.is_alone(frame)),
-        *(frame.planes, frame.rows, frame.columns, frame.dtype),
-        *(
-            frame.kind == "dicom",
-            frame.position_mm,
-            instance,
-            is_masked(frame),
-            bool(frame.voi_lut or frame.modality_lut),
-            shares_percentiles(frame),
-        ),
+        *(frame.frame, names.key(frame), names.group(frame), names.study(frame), names.series(frame)),
+        *(names.is_alone(frame), geometries.number(frame), frame.kind == "dicom"),
+        *(frame.position_mm, instance, is_masked(frame)),
+        *(bool(frame.voi_lut or frame.modality_lut), shares_percentiles(frame)),
         *(frame.split, pack_labels(frame.labels)),
     )

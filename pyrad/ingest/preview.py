@@ -29,7 +29,8 @@ GROUP BY kind, reason ORDER BY kind, count(DISTINCT file) DESC, reason
 """  # noqa: S608 - a constant
 _SIZES = """
 SELECT rows || 'x' || columns || CASE planes WHEN 1 THEN ' ' ELSE 'x' || planes || ' ' END || dtype, count(*)
-    FROM frame WHERE reason IS NULL GROUP BY 1 ORDER BY 2 DESC, 1
+    FROM frame JOIN geometry ON geometry.id = frame.geometry WHERE reason IS NULL
+    GROUP BY geometry.id ORDER BY 2 DESC, 1
 """
 _LABELS = "SELECT labels, count(*) FROM frame WHERE reason IS NULL GROUP BY labels"
 _SPLITS = """

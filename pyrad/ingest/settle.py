@@ -23,10 +23,13 @@ from pyrad.store import reader
 
 _FILES_A_TASK = 64
 
-_DOUBTFUL = """
+_SHARED = """
 INSERT INTO doubtful
     SELECT identity FROM file WHERE identity IS NOT NULL GROUP BY identity HAVING count(*) > 1
-    UNION SELECT identity FROM file JOIN frame ON frame.file = file.id JOIN unproven USING (key)
+"""
+_CLAIMED = """
+INSERT OR IGNORE INTO doubtful
+    SELECT identity FROM unproven CROSS JOIN frame USING (key) JOIN file ON file.id = frame.file
 """
 _FILES = """
 SELECT file.id, file.mark, file.digest, frame.key, header.source
@@ -35,9 +38,10 @@ SELECT file.id, file.mark, file.digest, frame.key, header.source
 """
 # Files that share an identity or claim a committed one, of which the scan has read the beginning.
 _TO_DIGEST = """
-INSERT INTO to_digest SELECT id FROM file WHERE digest = '' AND reason IS NULL AND (
-    identity IN (SELECT identity FROM file WHERE identity IS NOT NULL GROUP BY identity HAVING count(*) > 1)
-    OR id IN (SELECT file FROM frame JOIN committed USING (key)))
+INSERT INTO to_digest
+    SELECT id FROM doubtful CROSS JOIN file USING (identity) WHERE digest = '' AND file.reason IS NULL
+    UNION SELECT file.id FROM committed CROSS JOIN frame USING (key) JOIN file ON file.id = frame.file
+        WHERE digest = '' AND file.reason IS NULL
 """
 _MERGED = """
 UPDATE frame SET grp = ?, study = ?, series = ?, alone = ?, masks = ?, labels = ? WHERE file = ? AND frame = ?
@@ -65,9 +69,10 @@ def settle_files(
     Afterwards the frames without a reason are those to be stored.
     """
     book.run("CREATE INDEX file_of_identity ON file(identity) WHERE identity IS NOT NULL")
+    book.run(_SHARED)
     _digest_files(book, workers, reporter)
     past.find_unproven(book)
-    book.run(_DOUBTFUL)
+    book.run(_CLAIMED)
     _compare_pixels(book, store, workers, reporter)
     for group in _groups(book):
         _settle_group(book, group, names)
@@ -194,7 +199,7 @@ def _replace(book: Book, file: File, names: Names) -> None:
     """Enter what a file learned from its copies."""
     for source in file.sources:
         row = (
-            names.group(source, file.digest),
+            names.group(source),
             names.study(source),
             names.series(source),
             names.is_alone(source),
