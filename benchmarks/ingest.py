@@ -211,9 +211,10 @@ def write_archive(folder: Path, *, size: int, count: int, syntax: str = Explicit
     generator = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     for number in range(count):
-        organs = generator.normal(0, 100, (12, 12)).astype(np.float32)
+        organs = generator.normal(0, 300, (12, 12)).astype(np.float32)
         tissue = 1050 + np.asarray(Image.fromarray(organs).resize((size, size), Image.Resampling.BICUBIC))
-        body = np.hypot(x, y * (1.2 + 0.01 * (number % 10))) < 0.8
+        left, top, wide, high = generator.uniform(-0.2, 0.2, 4)
+        body = np.hypot((x - left) * (1.3 + wide), (y - top) * (1.6 + high)) < 1
         image = np.where(body, tissue, 24) + generator.normal(0, 12, (size, size))
         image = image.clip(0, 4095).astype("<i2")
         meta = FileMetaDataset()
