@@ -57,20 +57,27 @@ def hashes(thumbs: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def find_pairs(
-    thumbs: NDArray[np.uint16], packed: NDArray[np.uint8], groups: NDArray[np.int64], *, new: int
+    thumbs: NDArray[np.uint16],
+    packed: NDArray[np.uint8],
+    groups: NDArray[np.int64],
+    *,
+    new: int,
+    places: NDArray[np.int64] | None = None,
 ) -> Pairs:
     """Pairs of different ``groups`` of which one at least is among the first ``new`` images.
 
-    ``thumbs`` (n, 32, 32) may be a memory map; ``packed`` (n, HASH_BYTES) comes from `hashes`. A flat image
-    is like none.
+    ``thumbs`` (n, 32, 32) may be a memory map; ``packed`` (n, HASH_BYTES) comes from `hashes`. ``places``
+    says which of both belongs to each image, where they are not as many. A flat image is like none.
     """
+    places = np.arange(len(groups)) if places is None else places
+    packed = packed[places]
     found = np.zeros(0, np.int64)
     exchanged = _exchanged(packed[:new])
     for family in range(2):
         for table in range(_TABLES):
             codes = [found, *_candidates(packed, exchanged, groups, family, table)]
             found = np.unique(np.concatenate(codes))
-    return _confirmed(thumbs, found, len(packed))
+    return _confirmed(thumbs, places, found)
 
 
 def clusters(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -199,15 +206,16 @@ def _neighbours(
     return number, low[number] + within
 
 
-def _confirmed(thumbs: NDArray[np.uint16], codes: NDArray[np.int64], count: int) -> Pairs:
+def _confirmed(thumbs: NDArray[np.uint16], places: NDArray[np.int64], codes: NDArray[np.int64]) -> Pairs:
     """Compare candidates; a code is (first * count + second) * ORIENTATIONS + turn, in ascending order."""
+    count = len(places)
     pairs, turn = codes // ORIENTATIONS, codes % ORIENTATIONS
     like = np.zeros(len(codes))
     for orientation in range(ORIENTATIONS):
         those = np.flatnonzero(turn == orientation)
         for at in range(0, len(those), _PAIRS_A_BLOCK):
             block = those[at : at + _PAIRS_A_BLOCK]
-            first, second = pairs[block] // count, pairs[block] % count
+            first, second = places[pairs[block] // count], places[pairs[block] % count]
             like[block] = likeness(oriented(thumbs[first], orientation), thumbs[second])
     best = np.lexsort((turn, -like, pairs))  # the best orientation of each pair comes first
     best = (

@@ -20,7 +20,8 @@ from PIL import Image
 
 from pyrad.ingest.book import Book
 from pyrad.ingest.near import clusters
-from pyrad.ingest.near_groups import REASON, Near, open_images, stored
+from pyrad.ingest.near_groups import REASON, Near
+from pyrad.ingest.near_thumbnails import open_images, stored
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.thumbnails import thumbnail
 from pyrad.store import reader

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,8 +28,9 @@ from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
-from pyrad.ingest.near_groups import Near, find_near, join_groups, leave_out, take_sides
+from pyrad.ingest.near_groups import find_near, join_groups, leave_out, take_sides
 from pyrad.ingest.near_report import Member, find_clusters, listing, page
+from pyrad.ingest.near_thumbnails import Thumbnails
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Bucket, Plan, make_plan, recorded_options, shaping_versions
 from pyrad.ingest.pool import Workers
@@ -99,6 +100,7 @@ def _run(
         archives=tuple(source.archive for source in sources),
         options=options.scan_options(secret.subkey("file digests")),
         pixels_key=secret.subkey("pixel digests"),
+        pictured=options.near_duplicates != "off",
     )
     private = PrivateFolder(options.private, secret.key_check)
     planning: dict[str, Any] = {
@@ -286,17 +288,28 @@ class _Ingest(_Planning):
         Also returns the clusters of near duplicates.
         """
         self.writer.begin(plan.digest)
-        with self.reporter.stage("write", plan.count, "images") as stage:
-            arrays = write_plan(self.book, plan, self.writer, self.workers, stage)
-        merge_equal(self.book)
-        shards = [(bucket, spec) for bucket in plan.buckets for spec in self.writer.shards(arrays[bucket.id])]
-        near = self._split(shards)
+        with self._thumbnails(plan) as thumbnails:
+            with self.reporter.stage("write", plan.count, "images") as stage:
+                arrays = write_plan(self.book, plan, self.writer, self.workers, thumbnails, stage)
+            merge_equal(self.book)
+            buckets = [(bucket, self.writer.shards(arrays[bucket.id])) for bucket in plan.buckets]
+            near = self._split([(bucket, spec) for bucket, specs in buckets for spec in specs], thumbnails)
         share_percentiles(self.book, arrays, self.writer, self.workers, self.reporter)
         return assemble(self.book, arrays), near
 
-    def _split(self, shards: Sequence[tuple[Bucket, ShardSpec]]) -> list[list[Member]]:
+    def _thumbnails(self, plan: Plan) -> AbstractContextManager[Thumbnails | None]:
+        """Where near duplicates are looked for: room for what they are told by."""
+        if self.options.near_duplicates == "off":
+            return nullcontext()
+        return Thumbnails(self.writer.partial, plan.count, len(self.store or ()))
+
+    def _split(
+        self, shards: Sequence[tuple[Bucket, ShardSpec]], thumbnails: Thumbnails | None
+    ) -> list[list[Member]]:
         """Give every group its split; near duplicates are of one. Returns their clusters."""
-        near = self._find_near(shards)
+        near = None
+        if thumbnails is not None:
+            near = find_near(self.book, thumbnails, shards, self.store, self.workers, self.reporter)
         group = self.options.near_duplicates == "group"
         if near is not None and group:
             join_groups(self.book, near)
@@ -309,15 +322,6 @@ class _Ingest(_Planning):
         clusters = find_clusters(self.book, near, shards, self.store)
         self._show_near(clusters)
         return clusters
-
-    def _find_near(self, shards: Sequence[tuple[Bucket, ShardSpec]]) -> Near | None:
-        new = self.book.one(
-            "SELECT count(*) FROM slot JOIN frame ON frame.id = slot.frame WHERE reason IS NULL"
-        )
-        if self.options.near_duplicates == "off" or not new:
-            return None
-        with self.reporter.stage("near duplicates", new + len(self.store or ()), "images") as stage:
-            return find_near(self.book, shards, self.store, self.workers, stage, self.writer.partial)
 
     def _show_near(self, clusters: Sequence[Sequence[Member]]) -> None:
         """Leave a list of the near duplicates and a page in the private folder, where there are any."""

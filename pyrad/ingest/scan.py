@@ -40,6 +40,7 @@ class Share:
     archives: tuple[Archive, ...]
     options: ScanOptions
     pixels_key: bytes
+    pictured: bool = True  # whether near duplicates are looked for
 
     @property
     def mask_options(self) -> ScanOptions:

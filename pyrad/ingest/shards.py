@@ -8,6 +8,7 @@ from itertools import count
 from pyrad.ingest.assemble import note_facts
 from pyrad.ingest.book import Book
 from pyrad.ingest.cluster import ClusterWorkers
+from pyrad.ingest.near_thumbnails import Thumbnails
 from pyrad.ingest.plan import Bucket, Plan, planned
 from pyrad.ingest.pool import Workers
 from pyrad.ingest.write import Fact, ShardTask, write_shards
@@ -18,9 +19,17 @@ from pyrad.store.writer import StoreWriter
 
 
 def write_plan(
-    book: Book, plan: Plan, writer: StoreWriter, workers: Workers | ClusterWorkers, stage: Stage
+    book: Book,
+    plan: Plan,
+    writer: StoreWriter,
+    workers: Workers | ClusterWorkers,
+    thumbnails: Thumbnails | None,
+    stage: Stage,
 ) -> dict[int, ArrayEntry]:
-    """Write the shards of ``plan``, which ``writer`` has begun; returns the array of each bucket."""
+    """Write the shards of ``plan``, which ``writer`` has begun; returns the array of each bucket.
+
+    ``thumbnails`` takes the pictures of what is written.
+    """
     arrays: dict[int, ArrayEntry] = {}
     under_way: dict[int, tuple[Bucket, ShardSpec]] = {}
     numbers = count()
@@ -35,9 +44,11 @@ def write_plan(
             under_way[next(numbers)] = bucket, spec
             yield ShardTask(images=spec, masks=masks, slots=planned(book, bucket, spec.first, spec.slots))
 
-    for number, facts in write_shards(workers, tasks(), stage):
+    for number, (facts, pictures) in write_shards(workers, tasks(), stage):
         bucket, spec = under_way.pop(number)
         note_facts(book, bucket, spec.first, facts)
+        if thumbnails is not None and pictures is not None:
+            thumbnails.take(bucket, spec.first, pictures)
     return arrays
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyrad.ingest import files, outlines, pool
 from pyrad.ingest.dicom_parse import parse
 from pyrad.ingest.dicom_segmentation import Segmentation
+from pyrad.ingest.near_thumbnails import Pictures, hashed, pictured
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, is_of_start, read_unchanged
@@ -45,6 +46,13 @@ class ShardTask:
     slots: tuple[Planned, ...]
 
 
+class Learned(NamedTuple):
+    """What was learned of the slots of a shard, and their pictures where the `Share` wants any."""
+
+    facts: list[Fact]
+    pictures: Pictures | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
     """What was learned of one slot: its pixels, or why it is empty."""
@@ -69,8 +77,8 @@ class Fact:
 
 def write_shards(
     workers: Workers | ClusterWorkers, tasks: Iterable[ShardTask], stage: Stage
-) -> Iterator[tuple[int, list[Fact]]]:
-    """Yield (number of the task, a fact for each of its slots) as shards are finished.
+) -> Iterator[tuple[int, Learned]]:
+    """Yield (number of the task, what was learned of its slots) as shards are finished.
 
     ``tasks`` is read only as far as workers need it; ``stage`` advances by slots.
     """
@@ -80,19 +88,19 @@ def write_shards(
     shards = _Shards(tasks)
     for steps in (shards.steps(), shards.joins()):
         for _, (number, written) in workers.run(_do, steps, stage):
-            facts = shards.take(number, written)
-            if facts is not None:
-                yield number, facts
+            learned = shards.take(number, written)
+            if learned is not None:
+                yield number, learned
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """A segment of a shard, that of its masks, and a fact for each of its slots."""
+    """A segment of a shard, that of its masks, and what was learned of its slots."""
 
     first: int
     images: Segment
     masks: Segment | None
-    facts: list[Fact]
+    learned: Learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +152,8 @@ class _Shards:
         while self._to_join:
             yield self._to_join.popleft()
 
-    def take(self, number: int, written: _Written | None) -> list[Fact] | None:
-        """Note a segment that is written, or (None) a shard that is joined; the facts of a whole shard."""
+    def take(self, number: int, written: _Written | None) -> Learned | None:
+        """Note a segment that is written, or (None) a shard that is joined; what a whole shard taught."""
         task, segments, done = self._under_way[number]
         if written is not None:
             done.append(written)
@@ -164,7 +172,7 @@ def _do(step: _WriteStep | _JoinStep) -> tuple[int, _Written | None]:
     return step.number, step.do()
 
 
-def _write_whole(task: ShardTask) -> list[Fact]:
+def _write_whole(task: ShardTask) -> Learned:
     """In a worker: every segment of a shard, and the shard."""
     written = [_write_segment(_only(task, run), run) for run in cut(task.images)]
     _join(task, written)
@@ -178,14 +186,17 @@ def _only(task: ShardTask, run: range) -> ShardTask:
 def _write_segment(task: ShardTask, run: range) -> _Written:
     """Decode some slots of a shard and write them, masks beside images."""
     share: Share = pool.shared()
-    facts = []
+    facts, thumbs = [], []
     with ExitStack() as stack:
         images = stack.enter_context(SegmentWriter(task.images, run))
         masks = stack.enter_context(SegmentWriter(task.masks, run)) if task.masks else None
         for planned, (image, file) in zip(task.slots, _decoded(share, task.slots), strict=True):
             fact, mask = _judge(share, planned.source, image, file)
             facts.append(fact)
-            images.add(image if isinstance(image, np.ndarray) and fact.reason is None else None)
+            kept = image if isinstance(image, np.ndarray) and fact.reason is None else None
+            images.add(kept)
+            if share.pictured:
+                thumbs.append(pictured(kept, planned.source))
             if masks is not None:
                 masks.add(None if mask is None else mask.view(np.uint8))
             pool.count_done()
@@ -193,21 +204,23 @@ def _write_segment(task: ShardTask, run: range) -> _Written:
             first=run.start,
             images=images.finish(),
             masks=None if masks is None else masks.finish(),
-            facts=facts,
+            learned=Learned(facts, hashed(thumbs) if thumbs else None),
         )
 
 
 def _join(task: ShardTask, written: Sequence[_Written]) -> None:
-    facts = [fact.to_json() for its in written for fact in its.facts]
+    facts = [fact.to_json() for its in written for fact in its.learned.facts]
     join_segments(task.images, [its.images for its in written], facts=facts)
     if task.masks is not None:
         join_segments(task.masks, [its.masks for its in written if its.masks is not None])
 
 
-def _cleared(written: Sequence[_Written]) -> list[Fact]:
-    """Remove the files of segments that stand in their shard now, and return their facts."""
+def _cleared(written: Sequence[_Written]) -> Learned:
+    """Remove the files of segments that stand in their shard now, and return what they taught."""
     remove_segments(segment for its in written for segment in (its.images, its.masks) if segment)
-    return [fact for its in written for fact in its.facts]
+    facts = [fact for its in written for fact in its.learned.facts]
+    pictures = [its.learned.pictures for its in written if its.learned.pictures is not None]
+    return Learned(facts, Pictures(*map(np.concatenate, zip(*pictures, strict=True))) if pictures else None)
 
 
 _Decoded = tuple[NDArray[Any] | Rejected, str]  # an image, and the digest of its file where it is new
