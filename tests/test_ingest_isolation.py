@@ -150,6 +150,6 @@ def test_workers_share_a_shard_whose_bytes_do_not_depend_on_them(tmp_path, monke
     ingest(tmp_path / "two.zarr", folder, workers=2)
     counts = Counter(kind for stage, kind in steps if stage == "write")
     assert counts == {"_WriteStep": 10, "_JoinStep": 1}
-    monkeypatch.setattr(Workers, "shares_a_disk", False)
+    monkeypatch.setattr(Workers, "sharing", 0)
     ingest(tmp_path / "cluster.zarr", folder)
     assert tree(tmp_path / "whole.zarr") == tree(tmp_path / "two.zarr") == tree(tmp_path / "cluster.zarr")

@@ -244,12 +244,12 @@ def test_progress_is_counted_within_tasks(tmp_path):
     assert stage.done == 3
 
 
-@pytest.mark.parametrize("shares_a_disk", [True, False])
-def test_a_task_that_runs_twice_is_done_once(tmp_path, monkeypatch, undisturbed, shares_a_disk):
+@pytest.mark.parametrize("sharing", [2, 0])
+def test_a_task_that_runs_twice_is_done_once(tmp_path, monkeypatch, undisturbed, sharing):
     many_sizes(tmp_path / "archive")
     really = Workers.run
     monkeypatch.setattr(Workers, "run", lambda self, do, *rest: really(self, Twice(do), *rest))
-    monkeypatch.setattr(Workers, "shares_a_disk", shares_a_disk)
+    monkeypatch.setattr(Workers, "sharing", sharing)
     monkeypatch.setattr(segments, "SEGMENT_SLOTS", 1)  # every shard has two segments and is joined
     ingest(tmp_path / "s.zarr", tmp_path / "archive", workers=2)
     assert tree(tmp_path / "s.zarr") == undisturbed

@@ -69,15 +69,28 @@ def test_any_cut_gives_the_same_bytes(spec):
 
 
 def test_joining_again_is_joining_once(spec):
-    images = images_of(spec)
+    images, parts = images_of(spec), []
+    for run in (range(3), range(3, 7)):
+        with SegmentWriter(spec, run) as writer:
+            for at in run:
+                writer.add(images[at])
+            parts.append(writer.finish())
+    first = join_segments(spec, parts)
+    assert join_segments(spec, parts) == first
+    segments.remove_segments([*parts, *parts])
+    assert [file.name for file in (spec.folder / "temporary").iterdir()] == []
+
+
+def test_the_file_of_one_segment_becomes_that_of_the_shard(spec):
     with SegmentWriter(spec, range(7)) as writer:
-        for image in images:
+        for image in images_of(spec):
             writer.add(image)
         whole = writer.finish()
-    first = join_segments(spec, [whole])
-    assert join_segments(spec, [whole]) == first
-    segments.remove_segments([whole, whole])
-    assert [file.name for file in (spec.folder / "temporary").iterdir()] == []
+    inode = whole.file.stat().st_ino
+    join_segments(spec, [whole])
+    assert (spec.folder / "tree" / spec.file).stat().st_ino == inode
+    segments.remove_segments([whole])
+    assert list((spec.folder / "temporary").iterdir()) == []
 
 
 def test_a_segment_must_be_filled_and_leaves_nothing_where_it_is_not(spec):

@@ -97,7 +97,7 @@ class ClusterWorkers:
     bounds the tasks in flight; None means two for each CPU of the cluster, as it grows and shrinks.
     """
 
-    shares_a_disk = False  # that is fast enough to join parts on: one task writes a whole shard
+    sharing = 0  # a shard: no disk that they share is fast enough to join parts on
 
     def __init__(
         self, ray: ModuleType, share: Any, expected: Expected | None = None, *, most: int | None = None

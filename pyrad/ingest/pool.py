@@ -144,8 +144,6 @@ def _outcome(function: Callable[[Task], Result], task: Task) -> tuple[Result | N
 class Workers:
     """A pool of processes, used as a context; ``share`` (picklable) reaches every worker once."""
 
-    shares_a_disk = True  # so that several workers may write one shard
-
     def __init__(self, count: int, share: Any, limits: Limits | None = None) -> None:
         self.count = count
         self.deaths = 0  # of workers, so far
@@ -163,6 +161,11 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+    @property
+    def sharing(self) -> int:
+        """How many workers may write parts of one shard."""
+        return self.count
 
     def run(
         self, function: Callable[[Task], Result], tasks: Iterable[Task], stage: Stage

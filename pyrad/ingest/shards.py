@@ -35,14 +35,16 @@ def write_plan(
     numbers = count()
 
     def tasks() -> Iterator[ShardTask]:
-        for bucket, spec, masks in _shards(plan, writer, arrays):
+        shards = [*_shards(plan, writer, arrays)]
+        for number, (bucket, spec, masks) in enumerate(shards, 1):
             done = writer.finished(spec)
             if done is not None and (masks is None or writer.finished(masks) is not None):
                 note_facts(book, bucket, spec.first, [Fact.from_json(values) for values in done.facts])
                 stage.advance(spec.slots, "resumed")
                 continue
             under_way[next(numbers)] = bucket, spec
-            yield ShardTask(images=spec, masks=masks, slots=planned(book, bucket, spec.first, spec.slots))
+            slots = planned(book, bucket, spec.first, spec.slots)
+            yield ShardTask(images=spec, masks=masks, slots=slots, left=len(shards) - number)
 
     for number, (facts, pictures) in write_shards(workers, tasks(), stage):
         bucket, spec = under_way.pop(number)

@@ -1,7 +1,8 @@
 """The slots of shards -> decoded pixels and masks -> the shards, and what was learned of each image.
 
-Workers write segments of a shard, and one of them joins these: two workers share one shard, and a worker that
-dies costs one segment. A frame that does not decode leaves its slot empty, and says why.
+While there are more shards than workers, each writes one. The last ones are shared out: workers write the
+segments of a shard, and one of them joins these. A frame that does not decode leaves its slot empty, and says
+why.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -44,6 +46,7 @@ class ShardTask:
     images: ShardSpec
     masks: ShardSpec | None
     slots: tuple[Planned, ...]
+    left: int  # shards behind this one
 
 
 class Learned(NamedTuple):
@@ -82,10 +85,7 @@ def write_shards(
 
     ``tasks`` is read only as far as workers need it; ``stage`` advances by slots.
     """
-    if not workers.shares_a_disk:  # a worker elsewhere writes a shard from beginning to end
-        yield from workers.run(_write_whole, tasks, stage)
-        return
-    shards = _Shards(tasks)
+    shards = _Shards(tasks, workers.sharing)
     for steps in (shards.steps(), shards.joins()):
         for _, (number, written) in workers.run(_do, steps, stage):
             learned = shards.take(number, written)
@@ -133,15 +133,16 @@ class _JoinStep:
 class _Shards:
     """The shards that are being written: what is to be done next, and what has been."""
 
-    def __init__(self, tasks: Iterable[ShardTask]) -> None:
+    def __init__(self, tasks: Iterable[ShardTask], sharing: int) -> None:
         self._tasks = tasks
+        self._sharing = sharing
         self._under_way: dict[int, tuple[ShardTask, int, list[_Written]]] = {}  # task, segments, done ones
         self._to_join: deque[_JoinStep] = deque()
 
     def steps(self) -> Iterator[_WriteStep | _JoinStep]:
         """Every segment, and between them the joins that have become possible."""
         for number, task in enumerate(self._tasks):
-            runs = cut(task.images)
+            runs = cut(task.images) if task.left < self._sharing else [range(task.images.slots)]
             self._under_way[number] = replace(task, slots=()), len(runs), []
             for run in runs:
                 yield from self.joins()
@@ -172,13 +173,6 @@ def _do(step: _WriteStep | _JoinStep) -> tuple[int, _Written | None]:
     return step.number, step.do()
 
 
-def _write_whole(task: ShardTask) -> Learned:
-    """In a worker: every segment of a shard, and the shard."""
-    written = [_write_segment(_only(task, run), run) for run in cut(task.images)]
-    _join(task, written)
-    return _cleared(written)
-
-
 def _only(task: ShardTask, run: range) -> ShardTask:
     return replace(task, slots=task.slots[run.start : run.stop])
 
@@ -190,7 +184,8 @@ def _write_segment(task: ShardTask, run: range) -> _Written:
     with ExitStack() as stack:
         images = stack.enter_context(SegmentWriter(task.images, run))
         masks = stack.enter_context(SegmentWriter(task.masks, run)) if task.masks else None
-        for planned, (image, file) in zip(task.slots, _decoded(share, task.slots), strict=True):
+        decoded = chain.from_iterable(_decoded(share, some) for some in _by_memory(task))
+        for planned, (image, file) in zip(task.slots, decoded, strict=True):
             fact, mask = _judge(share, planned.source, image, file)
             facts.append(fact)
             kept = image if isinstance(image, np.ndarray) and fact.reason is None else None
@@ -206,6 +201,14 @@ def _write_segment(task: ShardTask, run: range) -> _Written:
             masks=None if masks is None else masks.finish(),
             learned=Learned(facts, hashed(thumbs) if thumbs else None),
         )
+
+
+def _by_memory(task: ShardTask) -> Iterator[Sequence[Planned]]:
+    """Slots whose images may all be held at once: the frames of one file are decoded together."""
+    at = 0
+    for run in cut(task.images):
+        yield task.slots[at : at + len(run)]
+        at += len(run)
 
 
 def _join(task: ShardTask, written: Sequence[_Written]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -100,13 +101,13 @@ class SegmentWriter:
 def join_segments(spec: ShardSpec, segments: Sequence[Segment], *, facts: Sequence[Any] = ()) -> ShardResult:
     """Write a shard durably from its segments in order; it appears under its name only when it is whole.
 
-    ``facts`` (JSON values) stay in its sidecar. The files of the segments are left as they are, so that this
-    can be done again. PyradError where the disk fails.
+    ``facts`` (JSON values) stay in its sidecar. The file of one segment becomes the shard's; those of several
+    are left as they are, so that this can be done again. PyradError where the disk fails.
     """
-    partial = _temporary(spec, "whole")
+    partial = segments[0].file if len(segments) == 1 else _temporary(spec, "whole")
     try:
         with durable.disk_errors(spec.file):
-            result = _copy(spec, segments, partial, facts)
+            result = _assemble(spec, segments, partial, facts)
             _publish(spec, partial)
             write_sidecar(spec, result)
     except BaseException:
@@ -138,20 +139,25 @@ def _chunks(spec: ShardSpec, image: NDArray[Any] | None) -> Iterator[bytes]:
         yield encode_chunk(plane, spec.profile)
 
 
-def _copy(spec: ShardSpec, segments: Sequence[Segment], partial: Path, facts: Sequence[Any]) -> ShardResult:
+def _assemble(
+    spec: ShardSpec, segments: Sequence[Segment], partial: Path, facts: Sequence[Any]
+) -> ShardResult:
+    """Make ``partial`` the shard; it may be the file of the only segment."""
     offsets: list[int] = []
     sizes: list[int] = []
     at = 0
     digest = durable.salted_hash(spec.file_salt)
-    with FileIO(durable.create(partial), "wb") as file:
+    alone = partial == segments[0].file
+    with FileIO(partial, "rb+") if alone else FileIO(durable.create(partial), "wb") as file:
         for segment in segments:
             begin, at = at, at + segment.bytes
             offsets += [offset if offset == ABSENT else begin + offset for offset in segment.offsets]
             sizes += segment.sizes
-            with open(segment.file, "rb", buffering=0) as source:
+            with nullcontext(file) if alone else open(segment.file, "rb", buffering=0) as source:
                 while block := source.read(_COPY_BYTES):
                     digest.update(block)
-                    _write_all(file, block, spec)
+                    if not alone:
+                        _write_all(file, block, spec)
             assert file.tell() == at, spec.file  # noqa: S101 - nobody else writes these files
         footer = shard_index(offsets, sizes, spec.shard_n * spec.planes)
         digest.update(footer)
