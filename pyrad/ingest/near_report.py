@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pyrad.ingest.archive import path_text
 from pyrad.ingest.book import Book
 from pyrad.ingest.near import clusters
 from pyrad.ingest.near_groups import REASON, Near
 from pyrad.ingest.near_thumbnails import open_images, stored
 from pyrad.ingest.plan import Bucket
+from pyrad.ingest.private import PrivateFolder
 from pyrad.ingest.thumbnails import thumbnail
 from pyrad.store import reader
 from pyrad.store.shard import ShardSpec
@@ -82,6 +84,15 @@ def find_clusters(
             member = _new(book, int(near.frames[image]), by_bucket)
         found[int(root[image])].append(member)
     return sorted(found.values(), key=lambda its: (not _divided(its), -len(its), its[0].key))
+
+
+def leave_report(private: PrivateFolder, store: str, part: str, found: Sequence[Sequence[Member]]) -> Path:
+    """Leave the list of all clusters and the page of some in the private folder; returns the page's place."""
+    shown = path_text(store)
+    name = f"near-duplicates-{shown}-{part}"
+    private.write(f"{name}.csv", listing(found).encode())
+    private.write(f"{name}.html", page(shown, found, f"{name}.csv").encode())
+    return private.path / f"{name}.html"
 
 
 def listing(found: Iterable[Sequence[Member]]) -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrad.errors import QuarantineBudgetError, UsageError
-from pyrad.ingest.archive import path_text
 from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
 from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.book import Book
@@ -29,7 +28,7 @@ from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
 from pyrad.ingest.names import Names
 from pyrad.ingest.near_groups import find_near, join_groups, leave_out, take_sides
-from pyrad.ingest.near_report import Member, find_clusters, listing, page
+from pyrad.ingest.near_report import Member, find_clusters, leave_report
 from pyrad.ingest.near_thumbnails import Thumbnails
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Bucket, Plan, make_plan, recorded_options, shaping_versions
@@ -320,17 +319,10 @@ class _Ingest(_Planning):
         if group:
             leave_out(self.book, near)
         clusters = find_clusters(self.book, near, shards, self.store)
-        self._show_near(clusters)
-        return clusters
-
-    def _show_near(self, clusters: Sequence[Sequence[Member]]) -> None:
-        """Leave a list of the near duplicates and a page in the private folder, where there are any."""
         if clusters:
-            store = path_text(self.options.store.name)
-            name = f"near-duplicates-{store}-{self.writer.part_id}"
-            self.private.write(f"{name}.csv", listing(clusters).encode())
-            self.private.write(f"{name}.html", page(store, clusters, f"{name}.csv").encode())
-            self.reporter.say(f"the near duplicates can be looked at: {self.private.path / name}.html")
+            at = leave_report(self.private, self.options.store.name, self.writer.part_id, clusters)
+            self.reporter.say(f"the near duplicates can be looked at: {at}")
+        return clusters
 
     def _record(self) -> None:
         """Leave the way back from keys to files in the private folder, before the store can be seen."""
