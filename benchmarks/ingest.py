@@ -3,8 +3,9 @@
 The peer is what one writes first: pydicom reads, zarr-python writes a sharded array of zstd; of several
 processes each writes an array of its own from its share of the files, which needs no coordination at all. It
 splits, checks and remembers nothing; pyrad scans every file before it writes one, settles duplicates, splits,
-digests and flushes what it writes to the disk, and all of that is in its figures. Compressed syntaxes have
-the plugin alone as well: frames in memory go through the decoder that pyrad uses, on one process.
+digests and flushes what it writes to the disk, and all of that is in its figures. ``--dry-run`` is the scan
+of the headers and the plan alone. Compressed syntaxes have the plugin alone as well: frames in memory go
+through the decoder that pyrad uses, on one process.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def measure(
     for processes in PROCESSES:
         cases[f"pydicom + zarr, {processes}"] = partial(peer, archive, store, processes)
         cases[f"pyrad, {processes}"] = partial(ingest, archive, store, columns, processes)
+        cases[f"pyrad --dry-run, {processes}"] = partial(look, archive, store, columns, processes)
     seconds = timing.interleaved(cases, repetitions=1 if options.smoke else options.repetitions)
     return [
         {
@@ -128,6 +130,12 @@ def ingest(archive: Path, store: Path, columns: tuple[str, ...], workers: int) -
         raise AssertionError(f"the corpus is not clean: {summary.as_text()}")
     shutil.rmtree(store)
     shutil.rmtree(store.parent / "private")
+
+
+def look(archive: Path, store: Path, columns: tuple[str, ...], workers: int) -> None:
+    """Scan the headers and plan, and write nothing."""
+    options = {"src": (archive,), "store": store, "columns": columns, "workers": workers, "dry_run": True}
+    run(IngestOptions(**options, private=store.parent / "private"))
 
 
 def peer(archive: Path, store: Path, processes: int) -> None:
