@@ -71,13 +71,15 @@ def test_without_a_patient_the_study_groups_and_without_both_the_file():
 
 
 def test_a_patient_without_an_issuer_is_the_one_that_a_table_names():
-    assert names().group(source(0, patient="p\0")) == names().group(source(1, patient="p"))
-    assert names().group(source(0, patient="p\0Clinic")) != names().group(source(1, patient="p"))
+    assert names().grouped(source(0, patient="p\0")).group == names().grouped(source(1, patient="p")).group
+    assert (
+        names().grouped(source(0, patient="p\0Clinic")).group != names().grouped(source(1, patient="p")).group
+    )
 
 
 def test_known_patients_keep_their_committed_split():
     files = [file(source(n, patient="p")) for n in range(5)]
-    group = names().group(files[0].sources[0])
+    group = names().grouped(files[0].sources[0]).group
     for split in SPLITS:
         assert set(Made(files, groups={group: split}).splits.values()) == {split}
     held = Made([file(source(n, patient="p", split="train")) for n in range(5)], groups={group: "test"})
@@ -229,7 +231,7 @@ def test_a_patient_is_an_id_and_its_issuer_and_without_an_id_the_study(issuer, p
     others = [
         (f"{p}\0{i}" if p else "", s) for p in ("", "1", "2") for i in ("", "A", "B") for s in ("", "s")
     ]
-    group = names().group(source(1, patient=known, study=study, uid="1.2"))
+    group = names().grouped(source(1, patient=known, study=study, uid="1.2")).group
     for other, other_study in others:
-        same = names().group(source(1, patient=other, study=other_study, uid="1.2")) == group
+        same = names().grouped(source(1, patient=other, study=other_study, uid="1.2")).group == group
         assert same == ((known or study, bool(known)) == (other or other_study, bool(other)))

@@ -168,9 +168,10 @@ def _row(store: reader.Store, at: int) -> dict[str, Any]:
 
 def _attributes(source: Source, names: Names) -> dict[str, Any]:
     attributes = {name: getattr(source, name) for name in _COMPARED}
+    belongs = names.grouped(source)
     return attributes | {
-        "study": names.study(source),
-        "series": names.series(source),
+        "study": belongs.study,
+        "series": belongs.series,
         "window": [(window.center, window.width) for window in source.windows],
         "voi_function": source.windows[0].function if source.windows else None,
         "padding": source.padding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from functools import lru_cache
+from typing import NamedTuple
 
 from pyrad.ingest.archive import path_bytes
 from pyrad.ingest.secret import Secret
@@ -30,6 +31,15 @@ def mark(secret: Secret, name: str) -> str:
     return secret.name("forgotten", name)
 
 
+class Grouped(NamedTuple):
+    """What an image belongs to, as a store calls it; "" where it is unknown."""
+
+    group: str  # stays in one split; always known
+    study: str
+    series: str
+    alone: bool  # whether nothing is known that groups the file with others
+
+
 class Names:
     """Makes a store's names; an identifier that comes again soon is hashed once."""
 
@@ -39,6 +49,7 @@ class Names:
         self._chain = _GROUP_CHAIN[group_by]
         self._identity_key = secret.subkey("identities")
         self._name = lru_cache(_REMEMBERED)(secret.name)
+        self._grouped = lru_cache(_REMEMBERED)(self._known)
 
     def key(self, source: Source) -> str:
         """The key of one frame: of its SOP Instance UID, else of its file's bytes.
@@ -47,14 +58,10 @@ class Names:
         """
         return self._secret.name("key", source.uid or source.digest, str(source.frame))
 
-    def group(self, source: Source) -> str:
-        """The group that stays in one split."""
-        for kind in self._chain:
-            value = getattr(source, kind)
-            if value:
-                # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
-                return self._name(f"group\0{kind}", value.rstrip("\0"))  # as `group_name`
-        return self._name("group\0file", source.uid or source.digest)
+    def grouped(self, source: Source) -> Grouped:
+        """What an image belongs to."""
+        known = self._grouped(source.patient, source.study, source.series)
+        return known._replace(group=self._file_group(source)) if known.alone else known
 
     def is_forgotten(self, source: Source) -> bool:
         """Whether the store has forgotten the source's patient, study or series, or the image itself."""
@@ -62,20 +69,8 @@ class Names:
             return False
         values = ((kind, getattr(source, kind)) for kind in GROUP_KINDS)
         names = [self._name(f"group\0{kind}", value.rstrip("\0")) for kind, value in values if value]
-        names += [self.group(source), self.key(source)]
+        names += [self.grouped(source).group, self.key(source)]
         return any(mark(self._secret, name) in self._forgotten for name in names)
-
-    def is_alone(self, source: Source) -> bool:
-        """Whether nothing is known that groups the file with others."""
-        return not any(getattr(source, kind) for kind in self._chain)
-
-    def study(self, source: Source) -> str:
-        """The study, or "" where it is unknown."""
-        return self._name("study", source.study) if source.study else ""
-
-    def series(self, source: Source) -> str:
-        """The series, or "" where it is unknown."""
-        return self._name("series", source.series) if source.series else ""
 
     def identity(self, uid: str, digest: str) -> bytes:
         """16 bytes, equal for files that claim to be one image: of the UID, else of the file's bytes."""
@@ -89,3 +84,17 @@ class Names:
     def rank(self, group: str) -> bytes:
         """The order of groups within a stratum."""
         return self._secret.mac("split", group.encode())
+
+    def _known(self, patient: str, study: str, series: str) -> Grouped:
+        values = {"patient": patient, "study": study, "series": series}
+        kind = next((kind for kind in self._chain if values[kind]), None)
+        return Grouped(
+            # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
+            group=self._name(f"group\0{kind}", values[kind].rstrip("\0")) if kind else "",  # as `group_name`
+            study=self._name("study", study) if study else "",
+            series=self._name("series", series) if series else "",
+            alone=kind is None,
+        )
+
+    def _file_group(self, source: Source) -> str:
+        return self._secret.name("group\0file", source.uid or source.digest)

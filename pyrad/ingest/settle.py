@@ -198,12 +198,6 @@ def _reject(book: Book, file: int, reason: str, detail: str) -> None:
 def _replace(book: Book, file: File, names: Names) -> None:
     """Enter what a file learned from its copies."""
     for source in file.sources:
-        row = (
-            names.group(source),
-            names.study(source),
-            names.series(source),
-            names.is_alone(source),
-        )
         at = file.number, source.frame
-        book.run(_MERGED, (*row, is_masked(source), pack_labels(source.labels), *at))
+        book.run(_MERGED, (*names.grouped(source), is_masked(source), pack_labels(source.labels), *at))
         book.run(_HEADER, (pack_source(source), *at))
