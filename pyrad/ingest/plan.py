@@ -7,6 +7,7 @@ other. Splits are no part of it: they are assigned when the pixels are known (gr
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import importlib.metadata
 import json
@@ -157,10 +158,8 @@ def _digest(book: Book, options: IngestOptions, digest_key: bytes, base: str) ->
     # A sum does not depend on the order of the frames, so the book is read from beginning to end: in the
     # order of keys, each of a million frames would be another place on the disk.
     total = 0
-    begun = hmac.new(digest_key, digestmod="sha256")
     for key, mark, source in book.each(_SHAPING):
-        mac = begun.copy()
-        mac.update(f"{key} {mark}\0".encode() + source)
+        mac = hashlib.blake2b(f"{key} {mark}\0".encode() + source, key=digest_key)
         total += int.from_bytes(mac.digest(), "little")
     return hmac.digest(digest_key, f"{head}\0{total:x}".encode(), "sha256").hex()
 
