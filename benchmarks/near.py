@@ -18,8 +18,8 @@ import timing
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyrad.ingest import near
-from pyrad.ingest.thumbnails import SIDE, oriented, thumbnail
+from pyrad.ingest.near import pairs as near
+from pyrad.ingest.near.thumbnails import SIDE, oriented, thumbnail
 
 Picture = NDArray[np.uint8]
 _IMAGES = 100  # of each corpus

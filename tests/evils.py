@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyrad.ingest.archive import FolderArchive
-from pyrad.ingest.pool import count_done, guard
 from pyrad.ingest.reasons import Rejected
+from pyrad.ingest.workers.pool import count_done, guard
 
 
 def crash():

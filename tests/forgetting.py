@@ -5,8 +5,8 @@ import itertools
 import pytest
 from archives import dicom, ingest, pixels, samples_of
 
-from pyrad.ingest.forget import ForgetOptions, forget
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.forget import ForgetOptions, forget
 from pyrad.progress import Reporter
 from pyrad.store import layout
 from pyrad.store.reader import open_store

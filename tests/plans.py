@@ -8,12 +8,12 @@ from pyrad.ingest.duplicates import File
 from pyrad.ingest.grouping import assign, check_groups, recorded_split
 from pyrad.ingest.layouts import Listing, Selection
 from pyrad.ingest.layouts.arrange import Census
-from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import make_plan, planned
 from pyrad.ingest.prepare import enter_scans, label_files
+from pyrad.ingest.privacy.names import Names
+from pyrad.ingest.privacy.secret import Secret
 from pyrad.ingest.scan import Listed, scanned
-from pyrad.ingest.secret import Secret
 from pyrad.ingest.settle import settle_files
 from pyrad.progress import Reporter
 from pyrad.records import Source

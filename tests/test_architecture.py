@@ -16,13 +16,13 @@ PACKAGE = ROOT / "pyrad"
 HOMES = {
     "zarr": ("store/",),
     "numcodecs": ("store/", "loader/fetch.py"),
-    "pydicom": ("ingest/dicom", "phantom/"),
-    "PIL": ("ingest/raster.py", "ingest/dicom_codecs.py", "ingest/near_report.py", "phantom/", "eval/"),
+    "pydicom": ("ingest/dicom/", "phantom/"),
+    "PIL": ("ingest/raster.py", "ingest/dicom/codecs.py", "ingest/near/report.py", "phantom/", "eval/"),
     "boto3": ("store/bucket.py",),
     "botocore": ("store/bucket.py",),
     "matplotlib": ("eval/",),
     "torch": ("loader/", "models/", "train/", "eval/", "records.py"),
-    "ray": ("ingest/cluster.py",),
+    "ray": ("ingest/workers/cluster.py",),
     "pyrad._C": ("ops.py",),
 }
 

@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from pyrad.ingest.dicom_parse import parse, quiet
-from pyrad.ingest.dicom_pixels import DicomPixels
+from pyrad.ingest.dicom.parse import parse, quiet
+from pyrad.ingest.dicom.pixels import DicomPixels
 from pyrad.ingest.reasons import Rejected
 
 FOLDERS = [Path(pydicom.__file__).parent / "data" / name for name in ("charset_files", "test_files")]

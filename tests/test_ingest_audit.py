@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pyrad import cli
 from pyrad.errors import IntegrityError, QuarantineBudgetError, SecretError
-from pyrad.ingest.audit import AUDIT_FILE, HEAD_FILE, AuditLog
-from pyrad.ingest.secret import Secret, resolve_secret
+from pyrad.ingest.privacy.audit import AUDIT_FILE, HEAD_FILE, AuditLog
+from pyrad.ingest.privacy.secret import Secret, resolve_secret
 
 SECRET = Secret(b"of the tests", "the test")
 

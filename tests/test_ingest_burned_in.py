@@ -6,7 +6,7 @@ from archives import ingest, ledger_of, png, samples_of, table, tree
 from dicoms import dicom, item, pixels, ramp, refusal
 
 from pyrad.errors import UsageError
-from pyrad.ingest.dicom_burned_in import read_rules
+from pyrad.ingest.dicom.burned_in import read_rules
 from pyrad.ingest.files import scan
 from pyrad.ingest.policy import ScanOptions
 from pyrad.store.reader import open_store

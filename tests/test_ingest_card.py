@@ -10,8 +10,8 @@ from pydicom.sr.codedict import codes
 from stores import build
 
 from pyrad import cli
-from pyrad.ingest.card import _hidden
-from pyrad.ingest.deidentification import METHODS, copied_texts, methods
+from pyrad.ingest.privacy.card import _hidden
+from pyrad.ingest.privacy.deidentification import METHODS, copied_texts, methods
 from pyrad.store.reader import open_store
 
 

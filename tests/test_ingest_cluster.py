@@ -20,9 +20,10 @@ from test_ingest_resume import until
 from test_ingest_run import mixed
 
 from pyrad.errors import MissingDependencyError, SecretError, UsageError
-from pyrad.ingest import cluster, nodes, prepare
+from pyrad.ingest import prepare
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.policy import INCLUDES
+from pyrad.ingest.workers import cluster, nodes
 
 SECRET = "a secret that must not travel 7319"  # noqa: S105 - of the tests
 PATIENT = "Planted^Patient7319"

@@ -5,8 +5,8 @@ import pytest
 from dicom_objects import LABEL_MAP, OF_INTEREST, REJECTED, code, instance, key_object, segmentation
 from dicoms import item, refusal
 
-from pyrad.ingest.dicom_parse import parse
-from pyrad.ingest.dicom_segmentation import Segmentation
+from pyrad.ingest.dicom.parse import parse
+from pyrad.ingest.dicom.segmentation import Segmentation
 from pyrad.ingest.files import scan
 from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.reasons import Rejected

@@ -13,9 +13,9 @@ from forgetting import archive, four_patients, images_of, patient_of, run
 
 from pyrad import cli
 from pyrad.errors import SecretError, UsageError
-from pyrad.ingest.audit import AuditLog
-from pyrad.ingest.private import PrivateFolder
-from pyrad.ingest.secret import own_secret
+from pyrad.ingest.privacy.audit import AuditLog
+from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.secret import own_secret
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 

@@ -11,7 +11,7 @@ from archives import Listener, ingest, tree
 from forgetting import archive, four_patients, images_of, run
 
 from pyrad.errors import CorruptChunkError, IntegrityError, PyradError
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.folder import PrivateFolder
 from pyrad.store.reader import open_store
 from pyrad.store.writer import StoreWriter
 

@@ -13,7 +13,7 @@ from hostile_files import ct, hostile_files, image
 
 from pyrad import cli
 from pyrad.ingest import shards
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.folder import PrivateFolder
 from pyrad.store.verify import verify
 
 GOOD = 12

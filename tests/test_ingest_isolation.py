@@ -7,9 +7,10 @@ from archives import ingest, pixels, png, samples_of, tree, two_classes
 from evils import EVILS, HostileArchive, Work, do, echo, guard_and_spin, sleep_for_ever
 
 from pyrad.errors import PyradError
-from pyrad.ingest import cluster, prepare
-from pyrad.ingest.limits import Limits
-from pyrad.ingest.pool import Workers
+from pyrad.ingest import prepare
+from pyrad.ingest.workers import cluster
+from pyrad.ingest.workers.limits import Limits
+from pyrad.ingest.workers.pool import Workers
 from pyrad.progress import Reporter
 from pyrad.store import segments
 from pyrad.store.verify import verify

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_ingest_dicom_header import enhanced, source
 
 from pyrad.ingest.files import scan
-from pyrad.ingest.forget import ForgetOptions, forget
+from pyrad.ingest.privacy.forget import ForgetOptions, forget
 from pyrad.progress import Reporter
 from pyrad.records import Lut, Window
 from pyrad.store.reader import open_store

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyrad.ingest import near, near_report
-from pyrad.ingest.forget import ForgetOptions, forget
-from pyrad.ingest.thumbnails import ORIENTATIONS, SIDE, likeness, oriented, thumbnail
+from pyrad.ingest.near import pairs as near
+from pyrad.ingest.near import report as near_report
+from pyrad.ingest.near.thumbnails import ORIENTATIONS, SIDE, likeness, oriented, thumbnail
+from pyrad.ingest.privacy.forget import ForgetOptions, forget
 
 
 def scene(seed, rows=96, columns=120):

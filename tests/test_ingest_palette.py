@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydicom.pixels.processing import _expand_segmented_lut
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from pyrad.ingest.dicom_palette import expand_segments
+from pyrad.ingest.dicom.palette import expand_segments
 from pyrad.ingest.files import scan
 
 COLORS = ("Red", "Green", "Blue")

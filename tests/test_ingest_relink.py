@@ -7,8 +7,8 @@ import pytest
 from archives import ingest, ledger_of, npy, pixels, png, samples_of
 
 from pyrad import cli
-from pyrad.ingest.audit import AuditLog
-from pyrad.ingest.secret import own_secret
+from pyrad.ingest.privacy.audit import AuditLog
+from pyrad.ingest.privacy.secret import own_secret
 
 
 @pytest.fixture

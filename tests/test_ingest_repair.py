@@ -9,7 +9,7 @@ import pytest
 from archives import dicom, ingest, pixels, png, table, tree
 
 from pyrad.errors import IntegrityError, NotAStoreError, SecretError, UsageError
-from pyrad.ingest.forget import ForgetOptions, forget
+from pyrad.ingest.privacy.forget import ForgetOptions, forget
 from pyrad.ingest.repair import VerifyOptions, repair, verify_store
 from pyrad.progress import Reporter
 from pyrad.store.verify import verify

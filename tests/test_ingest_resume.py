@@ -12,7 +12,7 @@ from archives import ingest, pixels, png, tree
 from evils import Twice
 
 from pyrad.errors import PyradError, StoreBusyError
-from pyrad.ingest.pool import Workers, count_done, shared
+from pyrad.ingest.workers.pool import Workers, count_done, shared
 from pyrad.progress import Reporter
 from pyrad.store import segments
 from pyrad.store.writer import StoreWriter

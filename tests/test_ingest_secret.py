@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from pyrad.errors import PyradError, SecretError
-from pyrad.ingest.private import PrivateFolder, Trace
-from pyrad.ingest.secret import Secret, resolve_secret
+from pyrad.ingest.privacy.folder import PrivateFolder, Trace
+from pyrad.ingest.privacy.secret import Secret, resolve_secret
 
 SECRET = Secret(b"a secret", "the test")
 

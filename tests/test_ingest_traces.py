@@ -17,7 +17,7 @@ from archives import (
 )
 
 from pyrad.errors import QuarantineBudgetError
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.folder import PrivateFolder
 from pyrad.store.reader import open_store
 
 

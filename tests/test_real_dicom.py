@@ -22,10 +22,10 @@ from archives import ingest
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import ImplicitVRLittleEndian
 
-from pyrad.ingest.dicom_parse import parse
-from pyrad.ingest.dicom_pixels import DicomPixels
+from pyrad.ingest.dicom.parse import parse
+from pyrad.ingest.dicom.pixels import DicomPixels
 from pyrad.ingest.policy import INCLUDES
-from pyrad.ingest.private import PrivateFolder, Trace
+from pyrad.ingest.privacy.folder import PrivateFolder, Trace
 from pyrad.store.reader import open_store
 
 pytestmark = [

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyrad.ingest import pool
 from pyrad.ingest.book import Book, pack_labels, unpack_labels
 from pyrad.ingest.duplicates import File
 from pyrad.ingest.ledger import ALREADY_STORED, STORED
-from pyrad.ingest.names import Names
-from pyrad.ingest.private import Trace
+from pyrad.ingest.privacy.folder import Trace
+from pyrad.ingest.privacy.names import Names
 from pyrad.ingest.scan import PixelDigests, Share
+from pyrad.ingest.workers import pool
 from pyrad.records import Source
 from pyrad.store import reader
 

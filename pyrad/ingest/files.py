@@ -18,10 +18,10 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from pyrad.ingest.cut import apply_cut
-from pyrad.ingest.dicom_frames import Frames
-from pyrad.ingest.dicom_header import scan_dicom
-from pyrad.ingest.dicom_parse import has_preamble, looks_like_dataset, parse
-from pyrad.ingest.dicom_pixels import DicomPixels, frame_values
+from pyrad.ingest.dicom.frames import Frames
+from pyrad.ingest.dicom.header import scan_dicom
+from pyrad.ingest.dicom.parse import has_preamble, looks_like_dataset, parse
+from pyrad.ingest.dicom.pixels import DicomPixels, frame_values
 from pyrad.ingest.npy import decode_npy, scan_npy
 from pyrad.ingest.policy import ScanOptions
 from pyrad.ingest.raster import decode_raster, scan_raster

@@ -13,8 +13,8 @@ from typing import Any
 
 from pyrad.errors import UsageError
 from pyrad.ingest.book import Book, unpack_labels
-from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.privacy.names import Names
 from pyrad.ingest.split import DEFAULT_SPLIT, Stratum, assign_splits, parse_ratios
 from pyrad.records import SPLITS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyrad.errors import UsageError
 from pyrad.ingest.anatomy import AnatomyTable, packaged, read_anatomy
-from pyrad.ingest.dicom_burned_in import BURNED_IN, RULES, Rule, read_rules
+from pyrad.ingest.dicom.burned_in import BURNED_IN, RULES, Rule, read_rules
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.selectors import NUMBERS, WORDS, parse_conditions
 from pyrad.ingest.split import DEFAULT_SPLIT, parse_ratios

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pyrad.errors import UsageError
 from pyrad.ingest.anatomy import AnatomyTable, packaged
-from pyrad.ingest.dicom_burned_in import Rule
+from pyrad.ingest.dicom.burned_in import Rule
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.selectors import Condition
 

@@ -12,17 +12,17 @@ from typing import Any
 from pyrad.errors import UsageError
 from pyrad.ingest.archive import Archive, Member, open_archive, path_bytes
 from pyrad.ingest.book import Book, batched, is_masked, pack_labels
-from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.layouts import FileId, Listing, Selection
 from pyrad.ingest.layouts.arrange import Arranger, Census, make_arranger, new_census
-from pyrad.ingest.names import Names
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.packing import pack_source, unpack_source
-from pyrad.ingest.pool import Workers
+from pyrad.ingest.privacy.names import Names
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.references import References, enter_references
 from pyrad.ingest.scan import FileScan, Listed, scan_batches, scan_files
 from pyrad.ingest.series_percentiles import shares_percentiles
+from pyrad.ingest.workers.cluster import ClusterWorkers
+from pyrad.ingest.workers.pool import Workers
 from pyrad.progress import Reporter
 from pyrad.records import Source
 from pyrad.store.bucket import place_of

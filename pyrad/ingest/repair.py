@@ -18,12 +18,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pyrad.errors import IntegrityError, NotAStoreError, UsageError
-from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.prepare import open_sources
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.audit import AuditLog
+from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.secret import resolve_secret
 from pyrad.ingest.run import run
-from pyrad.ingest.secret import resolve_secret
 from pyrad.progress import Reporter
 from pyrad.store import durable, layout, manifest
 from pyrad.store.bucket import url_of

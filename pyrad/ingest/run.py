@@ -16,33 +16,33 @@ from typing import Any
 
 from pyrad.errors import QuarantineBudgetError, UsageError
 from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
-from pyrad.ingest.audit import AuditLog
 from pyrad.ingest.book import Book
-from pyrad.ingest.cluster import ClusterWorkers, cores, open_workers
 from pyrad.ingest.committed import other_labels, read_committed
-from pyrad.ingest.crosswalk import traces
 from pyrad.ingest.grouping import assign, check_groups, recorded_split
 from pyrad.ingest.layouts import Selection
 from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
-from pyrad.ingest.names import Names
-from pyrad.ingest.near_groups import find_near, join_groups, leave_out, take_sides
-from pyrad.ingest.near_report import Member, find_clusters, leave_report
-from pyrad.ingest.near_thumbnails import Thumbnails
+from pyrad.ingest.near.groups import find_near, join_groups, leave_out, take_sides
+from pyrad.ingest.near.pictures import Thumbnails
+from pyrad.ingest.near.report import Member, find_clusters, leave_report
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Bucket, Plan, make_plan, recorded_options, shaping_versions
-from pyrad.ingest.pool import Workers
 from pyrad.ingest.prepare import Opened, label_files, list_sources, open_sources, scan_sources
 from pyrad.ingest.preview import Preview, preview
-from pyrad.ingest.private import PrivateFolder
+from pyrad.ingest.privacy.audit import AuditLog
+from pyrad.ingest.privacy.crosswalk import traces
+from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.names import Names
+from pyrad.ingest.privacy.secret import Secret, resolve_secret
 from pyrad.ingest.reasons import REASONS
 from pyrad.ingest.scan import Share
-from pyrad.ingest.secret import Secret, resolve_secret
 from pyrad.ingest.series_percentiles import share_percentiles
 from pyrad.ingest.settle import settle_files
 from pyrad.ingest.shards import write_plan
 from pyrad.ingest.summary import IngestSummary
+from pyrad.ingest.workers.cluster import ClusterWorkers, cores, open_workers
+from pyrad.ingest.workers.pool import Workers
 from pyrad.progress import Reporter
 from pyrad.records import SPLITS
 from pyrad.store import luts, manifest, reader

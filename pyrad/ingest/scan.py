@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from pyrad.ingest import files, pool
+from pyrad.ingest import files
 from pyrad.ingest.archive import Archive, Member
 from pyrad.ingest.layouts import FileId
 from pyrad.ingest.packing import pack_source
 from pyrad.ingest.policy import INCLUDES, ScanOptions
 from pyrad.ingest.reasons import Incomplete, Rejected
+from pyrad.ingest.workers import pool
 from pyrad.records import Reference, Source
 
 HEAD_BYTES = 64 << 10  # what most headers take, those with a maker's private elements too

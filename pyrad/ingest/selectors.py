@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pyrad.errors import UsageError
 from pyrad.ingest import vocabulary
 from pyrad.ingest.anatomy import packaged
-from pyrad.ingest.dicom_classes import in_a_class_name
+from pyrad.ingest.dicom.classes import in_a_class_name
 from pyrad.ingest.reasons import Rejected
 
 WORDS = (

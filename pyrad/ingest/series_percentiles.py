@@ -17,12 +17,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pyrad.errors import PyradError
-from pyrad.ingest import pool
 from pyrad.ingest.book import Book
-from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.percentiles import Histogram
-from pyrad.ingest.pool import Workers
+from pyrad.ingest.workers import pool
+from pyrad.ingest.workers.cluster import ClusterWorkers
+from pyrad.ingest.workers.pool import Workers
 from pyrad.progress import Reporter
 from pyrad.records import Source
 from pyrad.store.layout import ArrayEntry

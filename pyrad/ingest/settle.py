@@ -12,12 +12,12 @@ from itertools import groupby
 
 from pyrad.ingest import committed as past
 from pyrad.ingest.book import Book, batched, is_masked, pack_labels
-from pyrad.ingest.cluster import ClusterWorkers
 from pyrad.ingest.duplicates import File, by_preference, settle, undecided
-from pyrad.ingest.names import Names
 from pyrad.ingest.packing import pack_source, unpack_source
-from pyrad.ingest.pool import Workers
+from pyrad.ingest.privacy.names import Names
 from pyrad.ingest.scan import DigestTask, PixelDigests, PixelTask, digest_files, digest_pixels
+from pyrad.ingest.workers.cluster import ClusterWorkers
+from pyrad.ingest.workers.pool import Workers
 from pyrad.progress import Reporter
 from pyrad.store import reader
 

@@ -7,10 +7,10 @@ from itertools import count
 
 from pyrad.ingest.assemble import note_facts
 from pyrad.ingest.book import Book
-from pyrad.ingest.cluster import ClusterWorkers
-from pyrad.ingest.near_thumbnails import Thumbnails
+from pyrad.ingest.near.pictures import Thumbnails
 from pyrad.ingest.plan import Bucket, Plan, planned
-from pyrad.ingest.pool import Workers
+from pyrad.ingest.workers.cluster import ClusterWorkers
+from pyrad.ingest.workers.pool import Workers
 from pyrad.ingest.write import Fact, ShardTask, write_shards
 from pyrad.progress import Stage
 from pyrad.store.layout import ArrayEntry

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrad.ingest import files, outlines, pool
-from pyrad.ingest.dicom_parse import parse
-from pyrad.ingest.dicom_segmentation import Segmentation
-from pyrad.ingest.near_thumbnails import Pictures, hashed, pictured
+from pyrad.ingest import files, outlines
+from pyrad.ingest.dicom.parse import parse
+from pyrad.ingest.dicom.segmentation import Segmentation
+from pyrad.ingest.near.pictures import Pictures, hashed, pictured
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, is_of_start, read_unchanged
+from pyrad.ingest.workers import pool
 from pyrad.ops import percentiles
 from pyrad.progress import Stage
 from pyrad.records import Segments, Source
@@ -32,8 +33,8 @@ from pyrad.store.segments import Segment, SegmentWriter, cut, join_segments, rem
 from pyrad.store.shard import ShardSpec
 
 if TYPE_CHECKING:  # workers import this module, and it is their start that counts
-    from pyrad.ingest.cluster import ClusterWorkers
-    from pyrad.ingest.pool import Workers
+    from pyrad.ingest.workers.cluster import ClusterWorkers
+    from pyrad.ingest.workers.pool import Workers
 
 _PERCENTILES = (0.01, 0.99)
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker

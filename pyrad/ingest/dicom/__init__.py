@@ -1,0 +1,1 @@
+"""A DICOM file -> what its header says and the stored values of its frames."""

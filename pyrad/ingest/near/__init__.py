@@ -1,0 +1,1 @@
+"""Images -> those that are one picture, whatever their size, compression, window, flip or turn."""
