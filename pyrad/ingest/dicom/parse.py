@@ -208,6 +208,11 @@ def _tag(keyword: str) -> BaseTag:
     return BaseTag(tag)
 
 
+@cache
+def _is_sequence(keyword: str) -> bool:
+    return dictionary_VR(_tag(keyword)) == "SQ"
+
+
 def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
     """VR, value and byte order of an element; a value that pydicom has converted already comes as text."""
     tag = _tag(keyword)
@@ -230,7 +235,7 @@ def _raw(dataset: Dataset, keyword: str) -> tuple[str, bytes | str, bool]:
 
 def has(dataset: Dataset, keyword: str) -> bool:
     """Whether the element is present with a value, or a sequence with an item."""
-    if dictionary_VR(_tag(keyword)) == "SQ":
+    if _is_sequence(keyword):
         return bool(items(dataset, keyword))
     return bool(_raw(dataset, keyword)[1])
 
@@ -310,7 +315,7 @@ def words(dataset: Dataset, keyword: str) -> NDArray[np.uint16]:
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; [] where absent. Rejected where it cannot be parsed."""
-    if keyword not in dataset:
+    if dataset.get_item(_tag(keyword), keep_deferred=True) is None:
         return []
     with quiet():
         try:
