@@ -12,6 +12,7 @@ import hashlib
 import resource
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from typing import Any
 import timing
 
 from pyrad.ingest.archive import Member
-from pyrad.ingest.book import Book
+from pyrad.ingest.book import Book, batched
 from pyrad.ingest.grouping import assign, check_groups
 from pyrad.ingest.layouts import Listing, Selection
 from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.ledger import read_ledger
 from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.plan import Plan, make_plan
-from pyrad.ingest.prepare import enter_scans, label_files
+from pyrad.ingest.prepare import enter_scans, label_files, tell_apart
 from pyrad.ingest.privacy.names import Names
 from pyrad.ingest.privacy.secret import Secret
 from pyrad.ingest.scan import FileScan, Listed, PixelDigests, PixelTask, scanned
@@ -38,6 +39,7 @@ IMAGES = 1_350_000
 PATIENTS = 131_872
 LABELS = 165
 SLICES_A_SERIES = 4
+FILES_A_TASK = 64  # as a worker reports them
 TWICE_OF = 100  # one file in so many is there twice
 SIZES = ((512, 512), (256, 256), (320, 320), (384, 384), (640, 480), (1024, 1024))
 
@@ -67,18 +69,18 @@ def plan(folder: Path, images: int) -> dict[str, float]:
     )
     listing = Listing(path=folder, paths=(), read=lambda _: b"")
     found = [Census()]
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = defaultdict(float)
 
     def timed(step: str, work: Callable[[], Any]) -> Any:
         began_s = time.perf_counter()
         result = work()
-        seconds[step] = time.perf_counter() - began_s
+        seconds[step] += time.perf_counter() - began_s
         return result
 
     with Book(folder / "book.sqlite") as book:
-        made = list_seconds(images)
-        timed("enter scans", lambda: enter_scans(book, scans(images), names, found))
-        seconds["enter scans"] -= made
+        for task in batched(scans(images), FILES_A_TASK):
+            timed("enter scans", lambda task=task: enter_scans(book, task, names, found))
+        timed("tell apart", lambda: tell_apart(book, names))
         timed("label, name", lambda: label_files(book, found, [listing], selection, options, names))
         timed("settle copies, rank", lambda: settle_files(book, None, names, Decoded(), Reporter()))  # type: ignore[arg-type]
         made_plan: Plan = timed(
@@ -89,14 +91,6 @@ def plan(folder: Path, images: int) -> dict[str, float]:
         if made_plan.count != images - images // TWICE_OF:
             raise SystemExit("a plan of another size than its records")
     return seconds
-
-
-def list_seconds(images: int) -> float:
-    """What it takes to make the records up, which is no part of the plan."""
-    began_s = time.perf_counter()
-    for _ in scans(images):
-        pass
-    return time.perf_counter() - began_s
 
 
 def scans(images: int) -> Iterator[tuple[Listed, FileScan]]:

@@ -164,6 +164,8 @@ def tell_apart(book: Book, names: Names) -> None:
     identity keeps that name and each other content has one of its own, whatever the order of the archives.
     """
     book.run("CREATE INDEX file_of_name ON file(name)")
+    if not book.one("SELECT max(archive) FROM file"):
+        return
     shared = "SELECT name, path FROM file GROUP BY name HAVING count(DISTINCT archive) > 1"
     for plain, path in [*book.each(shared)]:
         files = [
