@@ -10,6 +10,7 @@ compared by `likeness`. The constants were chosen by benchmarks/near.py; docs/de
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -29,8 +30,8 @@ _TABLES = 8  # for each of the hashes
 _AGREED = 20  # bits that make a bucket of a table
 _APART = 24  # bits in which candidates may differ, in one of the hashes
 _NEIGHBOURS = 32  # each side, at most, that an image is compared with in one bucket
-_BLOCK = 1 << 14  # images a query
-_PAIRS_A_BLOCK = 1 << 12
+_BLOCK = 1 << 12  # images a query
+_PAIRS_A_BLOCK = 1 << 9
 _BASIS_SCALE = 4096
 
 
@@ -93,6 +94,12 @@ def clusters(first: NDArray[np.int64], second: NDArray[np.int64], count: int) ->
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     return np.array([root(at) for at in range(count)], np.int64)
+
+
+def let_go(thumbs: NDArray[np.uint16]) -> None:
+    """Give back the memory that a map of a file takes; what was written is in the file."""
+    if isinstance(thumbs.base, mmap.mmap):
+        thumbs.base.madvise(mmap.MADV_DONTNEED)
 
 
 @cache
@@ -217,6 +224,7 @@ def _confirmed(thumbs: NDArray[np.uint16], places: NDArray[np.int64], codes: NDA
             block = those[at : at + _PAIRS_A_BLOCK]
             first, second = places[pairs[block] // count], places[pairs[block] % count]
             like[block] = likeness(oriented(thumbs[first], orientation), thumbs[second])
+            let_go(thumbs)
     best = np.lexsort((turn, -like, pairs))  # the best orientation of each pair comes first
     best = (
         best[np.r_[True, pairs[best][1:] != pairs[best][:-1]] & (like[best] >= LIKE)] if len(best) else best

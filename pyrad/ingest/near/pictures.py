@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest.book import Book, batched
-from pyrad.ingest.near.pairs import HASH_BYTES, hashes
+from pyrad.ingest.near.pairs import HASH_BYTES, hashes, let_go
 from pyrad.ingest.near.thumbnails import SIDE, thumbnail
 from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Bucket
@@ -106,7 +106,7 @@ class Thumbnails:
         """Note the pictures of the slots of a bucket from row ``first`` on."""
         begin = bucket.first - _FIRST_SLOT + first
         its = slice(begin, begin + len(pictures.thumbs))
-        self.thumbs[its], self.hashes[its] = pictures
+        self._put(its, pictures)
         self._made[its] = True
 
     def complete(
@@ -127,8 +127,11 @@ class Thumbnails:
 
         stage.advance(int(np.count_nonzero(self._made)))
         for number, pictures in workers.run(make_pictures, tasks(), stage):
-            at = places[number]
-            self.thumbs[at], self.hashes[at] = pictures
+            self._put(places[number], pictures)
+
+    def _put(self, at: slice | NDArray[np.int64], pictures: Pictures) -> None:
+        self.thumbs[at], self.hashes[at] = pictures
+        let_go(self.thumbs)
 
     def places(self, slots: NDArray[np.int64], stored: int) -> NDArray[np.int64]:
         """Where the pictures of slots, by their numbers in the book, and of ``stored`` samples are."""
