@@ -126,6 +126,17 @@ def test_copies_are_found_and_no_other_pair(monkeypatch):
     monkeypatch.setattr(near, "_BLOCK", 7)
     in_blocks = near.find_pairs(thumbs, near.hashes(thumbs), np.arange(2 * count), new=count)
     np.testing.assert_array_equal([in_blocks.first, in_blocks.turn], [pairs.first, pairs.turn])
+    monkeypatch.setattr(near, "_PAIRS_A_BLOCK", 5)
+
+    def in_any_order(comparisons, count):
+        answers = [(number, likeness(*comparison)) for number, comparison in enumerate(comparisons)]
+        assert sum(len(like) for _, like in answers) == count
+        return rng.permutation(np.array(answers, object))
+
+    elsewhere = near.find_pairs(
+        thumbs, near.hashes(thumbs), np.arange(2 * count), new=count, compare=in_any_order
+    )
+    np.testing.assert_array_equal(elsewhere.like, pairs.like)
     same = near.find_pairs(thumbs, near.hashes(thumbs), np.arange(2 * count) % count, new=2 * count)
     assert not len(same), "pairs within a group do not matter"
 

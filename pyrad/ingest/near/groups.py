@@ -8,16 +8,17 @@ of another split cannot be stored beside it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest import grouping
 from pyrad.ingest.book import Book
-from pyrad.ingest.near.pairs import Pairs, clusters, find_pairs
-from pyrad.ingest.near.pictures import Thumbnails
+from pyrad.ingest.near.pairs import Comparison, Pairs, clusters, find_pairs
+from pyrad.ingest.near.pictures import Thumbnails, compare_pictures
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.workers.cluster import ClusterWorkers
 from pyrad.ingest.workers.pool import Workers
@@ -87,18 +88,24 @@ def find_near(
         return None
     with reporter.stage("near duplicates", count + len(store or ()), "images") as stage:
         thumbnails.complete(book, shards, store, workers, stage)
-        return _compare(book, thumbnails)
-
-
-def _compare(book: Book, thumbnails: Thumbnails) -> Near:
     book.run(_GROUPS)
     kind = [("slot", np.int64), ("frame", np.int64), ("group", np.int64), ("alone", np.bool_)]
     new = np.fromiter(book.each(_NEW), kind)
     committed = np.fromiter((group for (group,) in book.each(_COMMITTED)), np.int64)
     groups = np.concatenate([new["group"], committed])
     places = thumbnails.places(new["slot"], len(committed))
-    pairs = find_pairs(thumbnails.thumbs, thumbnails.hashes, groups, new=len(new), places=places)
+    compare = partial(_compare, workers, reporter)
+    pictures = thumbnails.thumbs, thumbnails.hashes
+    pairs = find_pairs(*pictures, groups, new=len(new), places=places, compare=compare)
     return Near(frames=new["frame"], groups=groups, alone=new["alone"], pairs=pairs)
+
+
+def _compare(
+    workers: Workers | ClusterWorkers, reporter: Reporter, comparisons: Iterable[Comparison], pairs: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    if pairs:
+        with reporter.stage("near pairs", pairs, "pairs") as stage:
+            yield from workers.run(compare_pictures, comparisons, stage)
 
 
 def join_groups(book: Book, near: Near) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,17 @@ class Pairs:
         return len(self.first)
 
 
+class Comparison(NamedTuple):
+    """Pairs of thumbnails, (n, 32, 32) each, to be compared as they are turned."""
+
+    first: NDArray[np.uint16]
+    second: NDArray[np.uint16]
+
+
+# Comparisons and how many pairs these are in all -> (number of a comparison, how alike its pairs are: (n,)).
+Compare = Callable[[Iterable[Comparison], int], Iterable[tuple[int, NDArray[np.float64]]]]
+
+
 def hashes(thumbs: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Thumbnails (n, 32, 32) -> both hashes of each, packed, uint8 (n, HASH_BYTES)."""
     both = np.stack([thumbs.astype(np.float64), _ranks(thumbs)], axis=1)
@@ -64,11 +76,13 @@ def find_pairs(
     *,
     new: int,
     places: NDArray[np.int64] | None = None,
+    compare: Compare | None = None,
 ) -> Pairs:
     """Pairs of different ``groups`` of which one at least is among the first ``new`` images.
 
     ``thumbs`` (n, 32, 32) may be a memory map; ``packed`` (n, HASH_BYTES) comes from `hashes`. ``places``
     says which of both belongs to each image, where they are not as many. A flat image is like none.
+    ``compare`` may have the comparisons made elsewhere, in any order.
     """
     places = np.arange(len(groups)) if places is None else places
     packed = packed[places]
@@ -78,7 +92,7 @@ def find_pairs(
         for table in range(_TABLES):
             codes = [found, *_candidates(packed, exchanged, groups, family, table)]
             found = np.unique(np.concatenate(codes))
-    return _confirmed(thumbs, places, found)
+    return _confirmed(thumbs, places, found, compare or _compare_here)
 
 
 def clusters(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -213,18 +227,35 @@ def _neighbours(
     return number, low[number] + within
 
 
-def _confirmed(thumbs: NDArray[np.uint16], places: NDArray[np.int64], codes: NDArray[np.int64]) -> Pairs:
+def _compare_here(
+    comparisons: Iterable[Comparison], _pairs: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    return enumerate(likeness(first, second) for first, second in comparisons)
+
+
+def _confirmed(
+    thumbs: NDArray[np.uint16],
+    places: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    compare: Compare,
+) -> Pairs:
     """Compare candidates; a code is (first * count + second) * ORIENTATIONS + turn, in ascending order."""
     count = len(places)
     pairs, turn = codes // ORIENTATIONS, codes % ORIENTATIONS
     like = np.zeros(len(codes))
-    for orientation in range(ORIENTATIONS):
-        those = np.flatnonzero(turn == orientation)
-        for at in range(0, len(those), _PAIRS_A_BLOCK):
-            block = those[at : at + _PAIRS_A_BLOCK]
-            first, second = places[pairs[block] // count], places[pairs[block] % count]
-            like[block] = likeness(oriented(thumbs[first], orientation), thumbs[second])
-            let_go(thumbs)
+    blocks: list[NDArray[np.int64]] = []
+
+    def comparisons() -> Iterator[Comparison]:
+        for orientation in range(ORIENTATIONS):
+            those = np.flatnonzero(turn == orientation)
+            for at in range(0, len(those), _PAIRS_A_BLOCK):
+                blocks.append(those[at : at + _PAIRS_A_BLOCK])
+                first, second = places[pairs[blocks[-1]] // count], places[pairs[blocks[-1]] % count]
+                yield Comparison(oriented(thumbs[first], orientation), thumbs[second])
+                let_go(thumbs)
+
+    for number, answer in compare(comparisons(), len(codes)):
+        like[blocks[number]] = answer
     best = np.lexsort((turn, -like, pairs))  # the best orientation of each pair comes first
     best = (
         best[np.r_[True, pairs[best][1:] != pairs[best][:-1]] & (like[best] >= LIKE)] if len(best) else best

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest.book import Book, batched
-from pyrad.ingest.near.pairs import HASH_BYTES, hashes, let_go
-from pyrad.ingest.near.thumbnails import SIDE, thumbnail
+from pyrad.ingest.near.pairs import HASH_BYTES, Comparison, hashes, let_go
+from pyrad.ingest.near.thumbnails import SIDE, likeness, thumbnail
 from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Bucket
 from pyrad.ingest.workers import pool
@@ -77,6 +77,13 @@ def hashed(thumbs: Sequence[NDArray[np.uint16]]) -> Pictures:
     """Thumbnails with their hashes."""
     stacked = np.stack(thumbs)
     return Pictures(stacked, hashes(stacked))
+
+
+def compare_pictures(task: Comparison) -> NDArray[np.float64]:
+    """In a worker: how alike the pictures of each pair are."""
+    like = likeness(*task)
+    pool.count_done(len(like))
+    return like
 
 
 class Thumbnails:
