@@ -119,23 +119,25 @@ class PixelFormat(NamedTuple):
         return self.element.keyword != "PixelData"
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots it is pickled and unpickled several times faster
-class Source:
+class Source(NamedTuple):
     """One frame of one file of an archive, as its headers describe it: what ingest plans with.
 
     ``patient``, ``study``, ``series``, ``uid`` and ``accession`` are the archive's own identifiers. They are
     private: they are hashed under the store's secret and dropped, and never enter a store, a log or an error.
+
+    A tuple, since there are millions: of so many fields a dataclass takes ten times as long to make and to
+    change.
     """
 
     archive: int  # which of the SRC arguments, from 0
     path: str  # relative to that archive, with forward slashes
     kind: Literal["dicom", "raster", "npy"]
-    frame: int = 0  # from 0
     rows: int
     columns: int
+    dtype: Literal["uint8", "int8", "uint16", "int16"]
+    frame: int = 0  # from 0
     cut: Cut | None = None  # where rows and columns are of a part of the file's frame
     planes: int = 1  # 3 for true colour that keeps its planes
-    dtype: Literal["uint8", "int8", "uint16", "int16"]
     patient: str = ""  # empty: unknown
     study: str = ""
     series: str = ""
@@ -173,7 +175,7 @@ class Source:
     manufacturer: str | None = None
     lossy: bool = False
     warnings: tuple[str, ...] = ()
-    kept: Mapping[str, str] = field(default_factory=dict)  # the columns named by --keep-columns
+    kept: Mapping[str, str] = {}  # the columns named by --keep-columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,6 @@
 import io
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,7 +158,7 @@ def pixels(data, options=OPTIONS):
         assert frame.dtype == source.dtype
         assert frame.flags.c_contiguous
         if source.form is not None:  # the header read again says the same
-            np.testing.assert_array_equal(decode(replace(source, form=None), data), frame)
+            np.testing.assert_array_equal(decode(source._replace(form=None), data), frame)
     return frames[0] if len(frames) == 1 else np.stack(frames)
 
 

@@ -179,7 +179,7 @@ def test_files_of_one_path_in_several_archives_have_names_of_their_own():
                     scanned([image], digest),
                 )
                 for n, (archive, digest) in enumerate(archives)
-                for image in [replace(source(0, uid="", kind="raster"), archive=archive, path="a.png")]
+                for image in [source(0, uid="", kind="raster")._replace(archive=archive, path="a.png")]
             ]
             enter_scans(book, scans, names(), [Census() for _ in archives])
             tell_apart(book, names())

@@ -35,7 +35,7 @@ _NOT_COMPARED = frozenset(
         "slice_index",
     }
 )
-_COMPARED = tuple(name for name in Source.__dataclass_fields__ if name not in _NOT_COMPARED)
+_COMPARED = tuple(name for name in Source._fields if name not in _NOT_COMPARED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +140,7 @@ def _merge(copies: Sequence[File]) -> File:
                 (value for frame in frames if (value := getattr(frame, name))),
                 getattr(first.sources[0], name),
             )
-        sources.append(replace(_with_mask(frames), **facts))
+        sources.append(_with_mask(frames)._replace(**facts))
     return replace(first, sources=tuple(sources))
 
 
@@ -150,4 +150,4 @@ def _with_mask(frames: Sequence[Source]) -> Source:
     near = (frame for frame in frames if frame.archive == first.archive)
     masked = next((it for it in near if it.masks or it.outlines or it.segments), first)
     names = ("masks", "mask_from", "outlines", "segments")
-    return replace(first, **{name: getattr(masked, name) for name in names})
+    return first._replace(**{name: getattr(masked, name) for name in names})

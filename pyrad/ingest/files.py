@@ -10,7 +10,6 @@ import hmac
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import repeat
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -110,8 +109,7 @@ def scan(archive: int, path: str, data: bytes, options: ScanOptions, size: int |
     if not digest and not lies:
         return sources
     return [
-        replace(
-            source,
+        source._replace(
             digest=digest,
             warnings=tuple(sorted({*source.warnings, "extension-lies"})) if lies else source.warnings,
         )

@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -47,7 +46,7 @@ def scan_raster(archive: int, path: str, data: bytes, options: ScanOptions) -> l
         for page in range(_pages(image)):
             image.seek(page)
             source = _source(image, page, options, archive=archive, path=path)
-            sources.append(replace(source, lossy=source.lossy or lossy_webp))
+            sources.append(source._replace(lossy=source.lossy or lossy_webp))
     return sources
 
 

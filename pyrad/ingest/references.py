@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from pyrad.ingest.book import Book
@@ -124,4 +123,4 @@ class References:
             Segments(archive=archive, path=path, frames=tuple(sorted(frames)))
             for (archive, path), frames in sorted(fitting.items())
         )
-        return replace(frame, segments=tuple(segments))
+        return frame._replace(segments=tuple(segments))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -111,7 +111,7 @@ def _by_folder(
 ) -> tuple[Source, ...]:
     label, split = labels[file[1].rpartition("/")[0]]
     facts: dict[str, Any] = {"labels": (label,) if label else (), "split": split}
-    return tuple(replace(frame, **facts) for frame in frames)
+    return tuple(frame._replace(**facts) for frame in frames)
 
 
 def _by_table(rows: Mapping[FileId, Row], file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
@@ -119,7 +119,7 @@ def _by_table(rows: Mapping[FileId, Row], file: FileId, frames: Sequence[Source]
 
 
 def _by_header(matches: Matches, _file: FileId, frames: Sequence[Source]) -> tuple[Source, ...]:
-    return tuple(replace(frame, accession="") for frame in _with_row(frames, matches.row_of(frames[0])))
+    return tuple(frame._replace(accession="") for frame in _with_row(frames, matches.row_of(frames[0])))
 
 
 def _with_row(frames: Sequence[Source], row: Row) -> tuple[Source, ...]:
@@ -131,4 +131,4 @@ def _with_row(frames: Sequence[Source], row: Row) -> tuple[Source, ...]:
             facts[name] = getattr(row, name)
     if row.kept:
         facts["kept"] = row.kept
-    return tuple(replace(frame, **facts) for frame in frames)
+    return tuple(frame._replace(**facts) for frame in frames)
