@@ -17,7 +17,7 @@ _GROUP_CHAIN = {
     "study": ("study", "patient", "series"),
     "series": ("series", "study", "patient"),
 }
-_REMEMBERED = 1 << 16  # names of patients, studies and series that the files of one folder share
+_REMEMBERED = 1 << 12  # names that the files of one folder share; more do not fit a processor's cache
 GROUP_KINDS = ("patient", "study", "series")
 
 
@@ -92,7 +92,7 @@ class Names:
             # PatientID NUL Issuer; without an issuer it is what a label table calls the patient.
             group=self._name(f"group\0{kind}", values[kind].rstrip("\0")) if kind else "",  # as `group_name`
             study=self._name("study", study) if study else "",
-            series=self._name("series", series) if series else "",
+            series=self._secret.name("series", series) if series else "",
             alone=kind is None,
         )
 
