@@ -168,9 +168,10 @@ class ClusterWorkers:
         return outcome  # type: ignore[no-any-return]  # ray.get knows no types
 
     def _stop(self) -> None:
-        """Call back what is in flight; nothing remains of it that the next run would not redo."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        """Forget what is in flight: it ends with our connection, and the next run would redo it.
+
+        It is not cancelled: where a task ends as it is cancelled, Ray aborts the driver (ray-project/ray#54798).
+        """
         self._running.clear()
 
 
