@@ -170,7 +170,7 @@ class ClusterWorkers:
     def _stop(self) -> None:
         """Forget what is in flight: it ends with our connection, and the next run would redo it.
 
-        It is not cancelled: where a task ends as it is cancelled, Ray aborts the driver (ray-project/ray#54798).
+        Nothing is cancelled: where a task ends meanwhile, Ray aborts the driver (ray-project/ray#54798).
         """
         self._running.clear()
 
