@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,12 @@ def machine(server, tmp_path, monkeypatch):
     for name, value in own.items():
         monkeypatch.setenv(name, value)
     bucket._client.cache_clear()
+    forkserver._forkserver._stop()  # workers have the environment that it was started in
     s3 = client(server)
     for name in objects(s3, ""):
         s3.delete_object(Bucket=BUCKET, Key=name)
-    return {**os.environ, **own}
+    yield {**os.environ, **own}
+    forkserver._forkserver._stop()
 
 
 def archive(folder, first=0):
