@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tolerances
+from forgetting import write_four_patients
 
 from pyrad import ops
 
@@ -21,6 +22,20 @@ def real_data() -> Path:
     if not (folder / "dicom.zip").is_file():
         pytest.skip(f"real images are not at hand ({folder.name}); set PYRAD_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def own_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret, and folders of the account's own: a test neither finds nor leaves anything of the user's."""
+    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def four_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of four patients, its private folder and its archive."""
+    return write_four_patients(tmp_path_factory.mktemp("four"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

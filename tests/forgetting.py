@@ -1,6 +1,7 @@
 """A few patients -> their archive, and a store that forgets some: what the tests of forgetting share."""
 
 import itertools
+import shutil
 
 import pytest
 from archives import dicom, ingest, pixels, samples_of
@@ -28,13 +29,19 @@ def archive(folder, patients, images=3):
     return folder
 
 
-def four_patients(folder):
+def write_four_patients(folder):
     """The folder, with a store of four patients, its private folder and its archive."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYRAD_SECRET", "of the tests")
         patch.setattr(layout, "SHARD_IMAGES_LIMIT", 2)
         ingest(folder / "s.zarr", archive(folder / "a", ["P1", "P2", "P3", "P4"]))
     return folder
+
+
+def copy_of(folder, to):
+    """A copy of such a folder; its store."""
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    return to / "s.zarr"
 
 
 def run(store, text, **options):

@@ -3,13 +3,12 @@
 import itertools
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from archives import dicom, ingest, ledger_of, pixels, png, samples_of, table, tree
-from forgetting import archive, four_patients, images_of, patient_of, run
+from forgetting import archive, copy_of, images_of, patient_of, run
 
 from pyrad import cli
 from pyrad.errors import SecretError, UsageError
@@ -19,23 +18,12 @@ from pyrad.ingest.privacy.secret import own_secret
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    return four_patients(tmp_path_factory.mktemp("four"))
+pytestmark = pytest.mark.usefixtures("own_secret")
 
 
 @pytest.fixture
-def store(tmp_path, four):
-    """A copy of it."""
-    shutil.copytree(four, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "s.zarr"
+def store(tmp_path, four_patients):
+    return copy_of(four_patients, tmp_path)
 
 
 def test_a_patient_goes_and_the_others_stay_as_they_are(store):

@@ -8,30 +8,19 @@ import shutil
 import numpy as np
 import pytest
 from archives import Listener, ingest, tree
-from forgetting import archive, four_patients, images_of, run
+from forgetting import archive, copy_of, images_of, run
 
 from pyrad.errors import CorruptChunkError, IntegrityError, PyradError
 from pyrad.ingest.privacy.folder import PrivateFolder
 from pyrad.store.reader import open_store
 from pyrad.store.writer import StoreWriter
 
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    return four_patients(tmp_path_factory.mktemp("four"))
+pytestmark = pytest.mark.usefixtures("own_secret")
 
 
 @pytest.fixture
-def store(tmp_path, four):
-    """A copy of it."""
-    shutil.copytree(four, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "s.zarr"
+def store(tmp_path, four_patients):
+    return copy_of(four_patients, tmp_path)
 
 
 def test_an_open_reader_finds_its_files_gone_and_never_others(store):

@@ -15,17 +15,12 @@ from pyrad.progress import Reporter
 from pyrad.store import segments
 from pyrad.store.verify import verify
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 LIMITS = Limits(memory_bytes=1 << 30, cpu_s=1, stall_s=2)
 
 
 # ---- whole ingests
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -9,14 +9,10 @@ from archives import pixels, png, table
 
 from pyrad import cli
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 FOUND = "Found7Inside^Qz"  # in every name and cell of these archives
 ROWS = "path,label,patient"
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 def zipped(path, *entries):

@@ -22,15 +22,11 @@ from pyrad.ingest.layouts import Listing
 from pyrad.ingest.layouts.published import PUBLISHED
 from pyrad.ingest.options import PUBLISHED_LAYOUTS, IngestOptions
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 TREES = {
     name: getattr(lookalikes, name.replace("-", "_")) for name in PUBLISHED if name != "rsna-pneumonia"
 } | {"rsna-pneumonia": lookalikes.rsna_pneumonia}
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def stored(tmp_path, layout, **options):

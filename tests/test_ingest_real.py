@@ -14,13 +14,7 @@ from PIL import Image
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
-pytestmark = pytest.mark.real_data
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+pytestmark = [pytest.mark.real_data, pytest.mark.usefixtures("own_secret")]
 
 
 def rows_of(store):

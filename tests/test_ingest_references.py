@@ -11,14 +11,10 @@ from dicoms import CLASSES, dicom, item
 from pyrad.errors import UsageError
 from pyrad.store.verify import verify
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 KEY = code(OF_INTEREST)
 SHAPE = 5, 7
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 def slices(count=4, shape=SHAPE):

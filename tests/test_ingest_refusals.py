@@ -14,12 +14,7 @@ from archives import (
 
 from pyrad.errors import QuarantineBudgetError, SecretError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("own_secret")
 
 
 def test_usage_errors_write_nothing(tmp_path):

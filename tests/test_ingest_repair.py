@@ -14,14 +14,9 @@ from pyrad.ingest.repair import VerifyOptions, repair, verify_store
 from pyrad.progress import Reporter
 from pyrad.store.verify import verify
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 QUIET = Reporter("silent")
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")

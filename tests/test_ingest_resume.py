@@ -17,6 +17,8 @@ from pyrad.progress import Reporter
 from pyrad.store import segments
 from pyrad.store.writer import StoreWriter
 
+pytestmark = pytest.mark.usefixtures("own_secret")
+
 SIZES = 12  # each is a bucket, so a shard, so a place to be killed at
 
 # An ingest that gets a real SIGKILL when so many of its shards are done: none when it has begun its plan.
@@ -43,13 +45,6 @@ else:
     StoreWriter.begin = then_die(StoreWriter.begin)
 run(IngestOptions(src=(source,), store=store, private=private, workers=2))
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 def many_sizes(folder, sizes=SIZES):

@@ -25,12 +25,7 @@ from pyrad.errors import SecretError, UsageError
 from pyrad.store.reader import open_store
 from pyrad.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def _own_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRAD_SECRET", "of the tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("own_secret")
 
 
 def mixed(folder):

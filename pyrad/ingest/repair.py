@@ -22,6 +22,7 @@ from pyrad.ingest.options import IngestOptions
 from pyrad.ingest.prepare import open_sources
 from pyrad.ingest.privacy.audit import AuditLog
 from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.options import PrivateOptions
 from pyrad.ingest.privacy.secret import resolve_secret
 from pyrad.ingest.run import run
 from pyrad.progress import Reporter
@@ -35,7 +36,7 @@ _WORK_FOLDER = "repair"  # in the store's working folder, which every writer emp
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(PrivateOptions):
     """The options of `pyrad verify`."""
 
     store: Path = field(metadata={"help": "the store, a folder NAME.zarr", "positional": True})
@@ -61,20 +62,6 @@ class VerifyOptions:
         metadata={
             "help": "what the ingest was given as --burned-in, where it names a file (default: as recorded)",
             "metavar": "rules:FILE",
-        },
-    )
-    secret_file: Path | None = field(
-        default=None,
-        metadata={
-            "help": "file with the store's secret (else PYRAD_SECRET, else your own file)",
-            "metavar": "FILE",
-        },
-    )
-    private: Path | None = field(
-        default=None,
-        metadata={
-            "help": "the private folder of the ingests (default: in your data folder)",
-            "metavar": "DIR",
         },
     )
     workers: int | None = field(default=None, metadata={"help": "processes that read and decode"})

@@ -30,6 +30,7 @@ from typing import Any
 
 from pyrad.errors import IntegrityError, PyradError, SecretError, UsageError
 from pyrad.ingest.privacy.folder import PrivateFolder
+from pyrad.ingest.privacy.options import PrivateOptions
 from pyrad.ingest.privacy.secret import Secret, own_secret
 from pyrad.progress import Reporter
 from pyrad.store import durable
@@ -216,23 +217,9 @@ def _account() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions:
+class AuditOptions(PrivateOptions):
     """The options of `pyrad audit`."""
 
-    private: Path | None = field(
-        default=None,
-        metadata={
-            "help": "the private folder of the ingests (default: in your data folder)",
-            "metavar": "DIR",
-        },
-    )
-    secret_file: Path | None = field(
-        default=None,
-        metadata={
-            "help": "file with the stores' secret (else PYRAD_SECRET, else your own file)",
-            "metavar": "FILE",
-        },
-    )
     head: str | None = field(
         default=None,
         metadata={

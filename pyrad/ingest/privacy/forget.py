@@ -31,6 +31,7 @@ from pyrad.ingest.csvfile import row_list
 from pyrad.ingest.privacy.audit import AuditLog
 from pyrad.ingest.privacy.folder import PrivateFolder
 from pyrad.ingest.privacy.names import mark
+from pyrad.ingest.privacy.options import PrivateOptions
 from pyrad.ingest.privacy.patients import find_patients, read_list
 from pyrad.ingest.privacy.secret import resolve_secret
 from pyrad.ingest.privacy.trained import find_runs
@@ -45,7 +46,7 @@ PENDING_FILE = "forget.pending"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetOptions:
+class ForgetOptions(PrivateOptions):
     """The options of `pyrad forget`."""
 
     store: Path = field(metadata={"help": "the store, a folder NAME.zarr", "positional": True})
@@ -67,20 +68,6 @@ class ForgetOptions:
     runs: tuple[Path, ...] = field(
         default=(),
         metadata={"help": "folders to search for models that were trained on the store", "metavar": "DIR"},
-    )
-    private: Path | None = field(
-        default=None,
-        metadata={
-            "help": "the private folder of the ingests (default: in your data folder)",
-            "metavar": "DIR",
-        },
-    )
-    secret_file: Path | None = field(
-        default=None,
-        metadata={
-            "help": "file with the store's secret (else PYRAD_SECRET, else your own file)",
-            "metavar": "FILE",
-        },
     )
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pyrad.errors import UsageError
 from pyrad.ingest.privacy.audit import AuditLog
 from pyrad.ingest.privacy.folder import PrivateFolder, Trace
+from pyrad.ingest.privacy.options import PrivateOptions
 from pyrad.ingest.privacy.secret import own_secret
 from pyrad.progress import Reporter, printable
 
@@ -24,7 +25,7 @@ _SHOWN = ("store", "archive", "path", "frame", "reason", "detail")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelinkOptions:
+class RelinkOptions(PrivateOptions):
     """The options of `pyrad relink`."""
 
     keys: tuple[str, ...] = field(
@@ -39,20 +40,6 @@ class RelinkOptions:
     keys_from: Path | None = field(
         default=None,
         metadata={"help": "file with one key a line; - reads standard input", "metavar": "FILE"},
-    )
-    private: Path | None = field(
-        default=None,
-        metadata={
-            "help": "the private folder of the ingests (default: in your data folder)",
-            "metavar": "DIR",
-        },
-    )
-    secret_file: Path | None = field(
-        default=None,
-        metadata={
-            "help": "file with the stores' secret (else PYRAD_SECRET, else your own file)",
-            "metavar": "FILE",
-        },
     )
 
 
