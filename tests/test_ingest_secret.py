@@ -25,8 +25,14 @@ def test_the_secret_is_not_printed_and_not_pickled():
 def test_key_check_and_salt_are_as_the_format_says():
     assert SECRET.key_check == hmac.new(b"a secret", b"pyrad key check 1", hashlib.sha256).hexdigest()[:16]
     assert SECRET.file_salt == hmac.new(b"a secret", b"pyrad file salt 1", hashlib.sha256).hexdigest()[:32]
-    key = hmac.new(b"a secret", b"key\x001.2.3\x000", hashlib.sha256).hexdigest()[:32]
-    assert SECRET.name("key", "1.2.3", "0") == key
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 63, 64, 65, 200])
+def test_names_are_hmacs_as_the_format_says(length):
+    key = bytes(range(length))
+    for message in (b"key\x001.2.3\x000", b"key\0\xff\0", b"key\0"):
+        parts = message.decode("utf-8", "surrogateescape").split("\0")
+        assert Secret(key, "the test").name(*parts) == hmac.digest(key, message, "sha256").hex()[:32]
 
 
 def test_where_the_secret_comes_from(tmp_path, monkeypatch):

@@ -262,7 +262,7 @@ class _Ingest(_Planning):
         return self._summarise(ledger, assembled, near, part, began_s)
 
     def _audit_facts(self, plan: Plan) -> dict[str, Any]:
-        options = json.dumps(recorded_options(self.options), sort_keys=True).encode()
+        options = json.dumps(recorded_options(self.options), sort_keys=True)
         return {
             "store": self.options.store.name,
             "sources": len(self.sources),

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-from pyrad.ingest.archive import path_bytes
 from pyrad.ingest.privacy.secret import Secret
 from pyrad.records import Source
 
@@ -79,7 +78,8 @@ class Names:
 
     def source(self, path: str, apart: bytes = b"") -> str:
         """What ledger and messages call a file; ``apart`` tells files of one path in several archives."""
-        return self._secret.name("source", path_bytes(path), *([apart] if apart else []))
+        parts = [path, apart.decode("utf-8", "surrogateescape")] if apart else [path]
+        return self._secret.name("source", *parts)
 
     def rank(self, group: str) -> bytes:
         """The order of groups within a stratum."""

@@ -6,26 +6,29 @@ process: workers get subkeys, and nothing here prints, logs or pickles it.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from pyrad.errors import SecretError
 
 SECRET_BYTES = 32
+_BLOCK_BYTES = 64  # of SHA-256
 ENVIRONMENT = "PYRAD_SECRET"
 
 
 class Secret:
     """The bytes that make keys of identifiers; cannot be printed or pickled."""
 
-    __slots__ = ("_begun", "_new_file", "_secret", "origin")
+    __slots__ = ("_begun", "_inner", "_new_file", "_outer", "_secret", "origin")
 
     def __init__(self, secret: bytes, origin: str, new_file: Path | None = None) -> None:
         self._secret = secret
-        self._begun: dict[str, hmac.HMAC] = {}  # prefix -> its HMAC before any identity
+        self._inner, self._outer = _begin_hmac(secret)
+        self._begun: dict[str, Any] = {}  # prefix -> the inner hash before any identity
         self._new_file = new_file  # where `keep` writes it
         self.origin = origin  # where it came from, for messages
 
@@ -55,19 +58,20 @@ class Secret:
         """HMAC-SHA256 of ``prefix``, NUL, ``identity``: 32 bytes."""
         begun = self._begun.get(prefix)
         if begun is None:
-            begun = self._begun[prefix] = hmac.new(self._secret, prefix.encode() + b"\0", "sha256")
-        mac = begun.copy()  # in half the time of a new one
-        mac.update(identity)
-        return mac.digest()
+            begun = self._begun[prefix] = self._inner.copy()
+            begun.update(prefix.encode() + b"\0")
+        inner, outer = begun.copy(), self._outer.copy()  # in half the time of the hmac module
+        inner.update(identity)
+        outer.update(inner.digest())
+        return bytes(outer.digest())
 
-    def name(self, prefix: str, *identity: str | bytes) -> str:
+    def name(self, prefix: str, *identity: str) -> str:
         """What stands in a store for an identifier: 32 hex characters of its HMAC.
 
-        The parts of ``identity`` are joined by NUL; text is taken as UTF-8, undecodable bytes of a path as
-        they were.
+        The parts of ``identity`` are joined by NUL and taken as UTF-8, undecodable bytes of a path as they
+        were.
         """
-        parts = [p if isinstance(p, bytes) else p.encode("utf-8", "surrogateescape") for p in identity]
-        return self.mac(prefix, b"\0".join(parts))[:16].hex()
+        return self.mac(prefix, "\0".join(identity).encode("utf-8", "surrogateescape"))[:16].hex()
 
     def subkey(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose; it leads nobody back to the secret, so workers may have it."""
@@ -127,6 +131,12 @@ def own_secret(secret_file: Path | None) -> Secret:
             "give the secret that the stores were made with"
         )
     return secret
+
+
+def _begin_hmac(key: bytes) -> tuple[Any, Any]:
+    """The two hashes of an HMAC-SHA256, inner and outer, before any message (RFC 2104)."""
+    block = (key if len(key) <= _BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
 def config_folder() -> Path:
