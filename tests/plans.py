@@ -9,6 +9,7 @@ from pyrad.ingest.grouping import assign, check_groups, recorded_split
 from pyrad.ingest.layouts import Listing, Selection
 from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.options import IngestOptions
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import make_plan, planned
 from pyrad.ingest.prepare import enter_scans, label_files
 from pyrad.ingest.privacy.names import Names
@@ -81,7 +82,10 @@ class Made:
             plan = make_plan(book, options=options, digest_key=b"key", base="")
             self.digest = plan.digest
             self.notes = check_groups(book, options)
-            self.buckets = {b.geometry: planned(book, b, 0, b.count) for b in plan.buckets}
+            self.buckets = {
+                b.geometry: [unpack_source(slot.packed) for slot in planned(book, b, 0, b.count)]
+                for b in plan.buckets
+            }
             self.notes += assign(book, options, label)
             self.recorded = recorded_split(book, options)
             self.splits = dict(

@@ -27,8 +27,8 @@ def test_a_plan_does_not_depend_on_the_order_of_files():
     made, again = Made(files), Made(files[::-1])
     assert vars(made) == vars(again)
     (samples,) = made.buckets.values()
-    assert [sample.key for sample in samples] == sorted(made.groups)
-    assert [s.source.path for s in samples] != sorted(s.source.path for s in samples)
+    assert [names().key(sample) for sample in samples] == sorted(made.groups)
+    assert [s.path for s in samples] != sorted(s.path for s in samples)
 
 
 def test_the_digest_covers_what_shapes_the_shards():
@@ -119,12 +119,11 @@ def test_buckets_hold_one_geometry_and_every_sample_once():
     files = [file(source(n, rows=16 + n % 3, dtype="int16" if n % 2 else "uint16")) for n in range(30)]
     buckets = Made(files).buckets
     assert len(buckets) == 6
-    assert sorted(s.source.path for its in buckets.values() for s in its) == [
-        f"{n:03d}.dcm" for n in range(30)
-    ]
+    assert sorted(s.path for its in buckets.values() for s in its) == [f"{n:03d}.dcm" for n in range(30)]
     for geometry, its in buckets.items():
-        assert {(s.source.rows, s.source.dtype) for s in its} == {(geometry.rows, geometry.dtype)}
-        assert [s.key for s in its] == sorted(s.key for s in its)
+        assert {(s.rows, s.dtype) for s in its} == {(geometry.rows, geometry.dtype)}
+        keys = [names().key(s) for s in its]
+        assert keys == sorted(keys)
 
 
 def test_images_without_a_patient_may_join():

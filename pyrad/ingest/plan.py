@@ -12,14 +12,11 @@ import hmac
 import importlib.metadata
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyrad.ingest.book import Book
 from pyrad.ingest.options import IngestOptions
-from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.selectors import parse_conditions
-from pyrad.records import Source
 
 # Another version of these may decode or write other bytes.
 _SHAPING_PACKAGES = (
@@ -44,7 +41,7 @@ SELECT bucket.id, first, count, masks, planes, rows, columns, dtype
     FROM bucket JOIN geometry ON geometry.id = bucket.geometry ORDER BY bucket.id
 """
 _PLANNED = """
-SELECT source, mark, key
+SELECT source, mark
     FROM slot JOIN frame ON frame.id = slot.frame JOIN file ON file.id = frame.file
     JOIN header ON header.frame = slot.frame
     WHERE slot.id >= ? AND slot.id < ? ORDER BY slot.id
@@ -66,18 +63,11 @@ class Geometry:
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
+class Planned(NamedTuple):
     """One frame to be stored, as a worker needs it."""
 
     packed: bytes  # its source
     mark: str  # of its file
-    key: str
-
-    @cached_property
-    def source(self) -> Source:
-        """As its headers describe it."""
-        return unpack_source(self.packed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +118,7 @@ def make_plan(book: Book, *, options: IngestOptions, digest_key: bytes, base: st
 def planned(book: Book, bucket: Bucket, first: int, count: int) -> tuple[Planned, ...]:
     """``count`` images of a bucket from row ``first`` on."""
     rows = book.each(_PLANNED, (bucket.first + first, bucket.first + first + count))
-    return tuple(Planned(packed=packed, mark=mark, key=key) for packed, mark, key in rows)
+    return tuple(map(Planned._make, rows))
 
 
 def shaping_versions() -> dict[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from pyrad.ingest import files, outlines
 from pyrad.ingest.dicom.parse import parse
 from pyrad.ingest.dicom.segmentation import Segmentation
 from pyrad.ingest.near.pictures import Pictures, hashed, pictured
+from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Planned
 from pyrad.ingest.reasons import Rejected
 from pyrad.ingest.scan import Share, describe, is_of_start, read_unchanged
@@ -181,26 +181,31 @@ def _only(task: ShardTask, run: range) -> ShardTask:
 def _write_segment(task: ShardTask, run: range) -> _Written:
     """Decode some slots of a shard and write them, masks beside images."""
     share: Share = pool.shared()
-    facts, thumbs = [], []
+    facts: list[Fact] = []
+    pictures: list[Pictures] = []
     with ExitStack() as stack:
         images = stack.enter_context(SegmentWriter(task.images, run))
         masks = stack.enter_context(SegmentWriter(task.masks, run)) if task.masks else None
-        decoded = chain.from_iterable(_decoded(share, some) for some in _by_memory(task))
-        for planned, (image, file) in zip(task.slots, decoded, strict=True):
-            fact, mask = _judge(share, planned.source, image, file)
-            facts.append(fact)
-            kept = image if isinstance(image, np.ndarray) and fact.reason is None else None
-            images.add(kept)
-            if share.pictured:
-                thumbs.append(pictured(kept, planned.source))
-            if masks is not None:
-                masks.add(None if mask is None else mask.view(np.uint8))
-            pool.count_done()
+        for some in _by_memory(task):
+            slots = [_Slot(unpack_source(packed), mark) for packed, mark in some]
+            thumbs = []
+            for (source, _), (image, file) in zip(slots, _decoded(share, slots), strict=True):
+                fact, mask = _judge(share, source, image, file)
+                facts.append(fact)
+                kept = image if isinstance(image, np.ndarray) and fact.reason is None else None
+                images.add(kept)
+                if share.pictured:
+                    thumbs.append(pictured(kept, source))
+                if masks is not None:
+                    masks.add(None if mask is None else mask.view(np.uint8))
+                pool.count_done()
+            if thumbs:
+                pictures.append(hashed(thumbs))
         return _Written(
             first=run.start,
             images=images.finish(),
             masks=None if masks is None else masks.finish(),
-            learned=Learned(facts, hashed(thumbs) if thumbs else None),
+            learned=Learned(facts, _together(pictures)),
         )
 
 
@@ -224,26 +229,37 @@ def _cleared(written: Sequence[_Written]) -> Learned:
     remove_segments(segment for its in written for segment in (its.images, its.masks) if segment)
     facts = [fact for its in written for fact in its.learned.facts]
     pictures = [its.learned.pictures for its in written if its.learned.pictures is not None]
-    return Learned(facts, Pictures(*map(np.concatenate, zip(*pictures, strict=True))) if pictures else None)
+    return Learned(facts, _together(pictures))
+
+
+def _together(pictures: Sequence[Pictures]) -> Pictures | None:
+    return Pictures(*map(np.concatenate, zip(*pictures, strict=True))) if pictures else None
+
+
+class _Slot(NamedTuple):
+    """A frame to be decoded, and the mark of its file."""
+
+    source: Source
+    mark: str
 
 
 _Decoded = tuple[NDArray[Any] | Rejected, str]  # an image, and the digest of its file where it is new
 
 
-def _decoded(share: Share, slots: Sequence[Planned]) -> Iterator[_Decoded]:
+def _decoded(share: Share, slots: Sequence[_Slot]) -> Iterator[_Decoded]:
     """The image of every slot in order; the frames that a segment holds of one file are decoded together."""
     by_file: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for at, planned in enumerate(slots):
-        by_file[planned.source.archive, planned.source.path].append(at)
+    for at, (source, _) in enumerate(slots):
+        by_file[source.archive, source.path].append(at)
     waiting: dict[int, _Decoded] = {}
-    for at, planned in enumerate(slots):
+    for at, (source, _) in enumerate(slots):
         if at not in waiting:
-            its = by_file[planned.source.archive, planned.source.path]
+            its = by_file[source.archive, source.path]
             waiting |= zip(its, _decode_file(share, [slots[n] for n in its]), strict=True)
         yield waiting.pop(at)
 
 
-def _decode_file(share: Share, frames: Sequence[Planned]) -> list[_Decoded]:
+def _decode_file(share: Share, frames: Sequence[_Slot]) -> list[_Decoded]:
     at, mark = (frames[0].source.archive, frames[0].source.path), frames[0].mark
     try:
         with pool.guard(at, [frame.source.frame for frame in frames]):

@@ -32,7 +32,7 @@ _AGREED = 20  # bits that make a bucket of a table
 _APART = 24  # bits in which candidates may differ, in one of the hashes
 _NEIGHBOURS = 32  # each side, at most, that an image is compared with in one bucket
 _BLOCK = 1 << 12  # images a query
-_PAIRS_A_BLOCK = 1 << 9
+_PAIRS_A_BLOCK = 1 << 7
 _BASIS_SCALE = 4096
 
 
