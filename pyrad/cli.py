@@ -159,6 +159,7 @@ def _run(name: str, words: Sequence[str]) -> int:
     # OpenMP reads this when torch is imported. Its threads spin while they wait for one another, and take the
     # cores from the loader and from everyone else: steps on two busy cores took 2 to 8 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep what is freed
     options_class = _load(command.options)
     parser = Parser(
         prog=f"pyrad {name}",

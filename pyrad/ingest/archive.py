@@ -109,25 +109,14 @@ class FolderArchive:
         while folders:
             prefix = folders.pop()
             try:
-                entries = list(os.scandir(self.root / prefix))
+                with os.scandir(self.root / prefix) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(f"{prefix}{entry.name}/")
+                        else:
+                            yield _member(prefix + entry.name, entry)
             except OSError:
                 yield Member(path=prefix.rstrip("/") or ".", size=0, reason="unreadable-folder")
-                continue
-            for entry in entries:
-                path = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path + "/")
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    yield Member(path=path, size=0, reason="unreadable-file")
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield Member(path=path, size=status.st_size)
-                else:
-                    link = stat.S_ISLNK(status.st_mode)
-                    yield Member(path=path, size=0, reason="symlink" if link else "not-a-regular-file")
 
     def read(self, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """The bytes of a regular file; a pipe cannot block this and a link is not followed."""
@@ -158,6 +147,18 @@ class FolderArchive:
         ):
             raise Rejected("file-changed")
         return data, before.st_size
+
+
+def _member(path: str, entry: os.DirEntry[str]) -> Member:
+    """What a folder has that is no folder."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return Member(path=path, size=0, reason="unreadable-file")
+    if stat.S_ISREG(status.st_mode):
+        return Member(path=path, size=status.st_size)
+    link = stat.S_ISLNK(status.st_mode)
+    return Member(path=path, size=0, reason="symlink" if link else "not-a-regular-file")
 
 
 class ZipArchive:

@@ -18,7 +18,7 @@ from pyrad.store import tables
 from pyrad.store.layout import ArrayEntry
 from pyrad.store.luts import number_luts
 
-_ROWS_A_BATCH = 8192
+_ROWS_A_BATCH = 2048
 
 # Pixels that several new groups have, or that the store has.
 _EQUAL = """

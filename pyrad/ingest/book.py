@@ -23,7 +23,7 @@ from pyrad.errors import PyradError
 from pyrad.ingest.reasons import REASONS
 from pyrad.records import Source
 
-_CACHE_KIB = 64 << 10
+_CACHE_KIB = 16 << 10
 _PAGE_BYTES = 16 << 10  # a packed source fits four times into one of the default size
 _ROWS_A_FETCH = 1024
 

@@ -23,6 +23,7 @@ from pyrad.ingest.layouts import Selection
 from pyrad.ingest.layouts.arrange import Census
 from pyrad.ingest.layouts.select import select
 from pyrad.ingest.ledger import Ledger, quarantined_files, read_ledger, totals
+from pyrad.ingest.memory import give_back
 from pyrad.ingest.near.groups import find_near, join_groups, leave_out, take_sides
 from pyrad.ingest.near.pictures import Thumbnails
 from pyrad.ingest.near.report import Member, find_clusters, leave_report
@@ -196,6 +197,7 @@ class _Planning:
         self._say(check_groups(self.book, self.options))
         self._say(other_labels(self.book))
         self._check_anything(plan)
+        give_back()
         return plan
 
     def _say(self, notes: Iterable[str]) -> None:
@@ -293,6 +295,7 @@ class _Ingest(_Planning):
             merge_equal(self.book)
             buckets = [(bucket, self.writer.shards(arrays[bucket.id])) for bucket in plan.buckets]
             near = self._split([(bucket, spec) for bucket, specs in buckets for spec in specs], thumbnails)
+        give_back()
         share_percentiles(self.book, arrays, self.writer, self.workers, self.reporter)
         return assemble(self.book, arrays), near
 

@@ -1,8 +1,8 @@
 """The slots of shards -> decoded pixels and masks -> the shards, and what was learned of each image.
 
-While there are more shards than workers, each writes one. The last ones are shared out: workers write the
-segments of a shard, and one of them joins these. A frame that does not decode leaves its slot empty, and says
-why.
+While there are more shards than workers, each writes one. The last ones, and those of thousands of small
+images, are shared out: workers write the segments of a shard, and one of them joins these. A frame that does
+not decode leaves its slot empty, and says why.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # workers import this module, and it is their start that coun
     from pyrad.ingest.workers.pool import Workers
 
 _PERCENTILES = (0.01, 0.99)
+_SLOTS_A_TASK = 1024  # at most: their headers are in the memory of the driver and of a worker
 _SEGMENTATIONS_KEPT = 2  # parsed, in a worker
 
 
@@ -143,7 +144,8 @@ class _Shards:
     def steps(self) -> Iterator[_WriteStep | _JoinStep]:
         """Every segment, and between them the joins that have become possible."""
         for number, task in enumerate(self._tasks):
-            runs = cut(task.images) if task.left < self._sharing else [range(task.images.slots)]
+            whole = task.left >= self._sharing and task.images.slots <= _SLOTS_A_TASK
+            runs = [range(task.images.slots)] if whole else cut(task.images)
             self._under_way[number] = replace(task, slots=()), len(runs), []
             for run in runs:
                 yield from self.joins()

@@ -10,12 +10,11 @@ compared by `likeness`. The constants were chosen by benchmarks/near.py; docs/de
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +48,14 @@ class Pairs:
         return len(self.first)
 
 
+class Thumbs(Protocol):
+    """Thumbnails by their numbers: an array of them, or a file."""
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.uint16]:
+        """(n,) -> (n, 32, 32)."""
+        ...
+
+
 class Comparison(NamedTuple):
     """Pairs of thumbnails, (n, 32, 32) each, to be compared as they are turned."""
 
@@ -70,7 +77,7 @@ def hashes(thumbs: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def find_pairs(
-    thumbs: NDArray[np.uint16],
+    thumbs: Thumbs,
     packed: NDArray[np.uint8],
     groups: NDArray[np.int64],
     *,
@@ -80,9 +87,9 @@ def find_pairs(
 ) -> Pairs:
     """Pairs of different ``groups`` of which one at least is among the first ``new`` images.
 
-    ``thumbs`` (n, 32, 32) may be a memory map; ``packed`` (n, HASH_BYTES) comes from `hashes`. ``places``
-    says which of both belongs to each image, where they are not as many. A flat image is like none.
-    ``compare`` may have the comparisons made elsewhere, in any order.
+    ``packed`` (n, HASH_BYTES) comes from `hashes` of ``thumbs``. ``places`` says which of both belongs to
+    each image, where they are not as many. A flat image is like none. ``compare`` may have the comparisons
+    made elsewhere, in any order.
     """
     places = np.arange(len(groups)) if places is None else places
     packed = packed[places]
@@ -108,12 +115,6 @@ def clusters(first: NDArray[np.int64], second: NDArray[np.int64], count: int) ->
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     return np.array([root(at) for at in range(count)], np.int64)
-
-
-def let_go(thumbs: NDArray[np.uint16]) -> None:
-    """Give back the memory that a map of a file takes; what was written is in the file."""
-    if isinstance(thumbs.base, mmap.mmap):
-        thumbs.base.madvise(mmap.MADV_DONTNEED)
 
 
 @cache
@@ -234,7 +235,7 @@ def _compare_here(
 
 
 def _confirmed(
-    thumbs: NDArray[np.uint16],
+    thumbs: Thumbs,
     places: NDArray[np.int64],
     codes: NDArray[np.int64],
     compare: Compare,
@@ -252,7 +253,6 @@ def _confirmed(
                 blocks.append(those[at : at + _PAIRS_A_BLOCK])
                 first, second = places[pairs[blocks[-1]] // count], places[pairs[blocks[-1]] % count]
                 yield Comparison(oriented(thumbs[first], orientation), thumbs[second])
-                let_go(thumbs)
 
     for number, answer in compare(comparisons(), len(codes)):
         like[blocks[number]] = answer

@@ -6,7 +6,7 @@ what is committed, are read back: thumbnails would lead back to a patient wherev
 
 from __future__ import annotations
 
-import math
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad.ingest.book import Book, batched
-from pyrad.ingest.near.pairs import HASH_BYTES, Comparison, hashes, let_go
+from pyrad.ingest.near.pairs import HASH_BYTES, Comparison, hashes
 from pyrad.ingest.near.thumbnails import SIDE, likeness, thumbnail
 from pyrad.ingest.packing import unpack_source
 from pyrad.ingest.plan import Bucket
@@ -112,7 +112,7 @@ class Thumbnails:
     def take(self, bucket: Bucket, first: int, pictures: Pictures) -> None:
         """Note the pictures of the slots of a bucket from row ``first`` on."""
         begin = bucket.first - _FIRST_SLOT + first
-        its = slice(begin, begin + len(pictures.thumbs))
+        its = np.arange(begin, begin + len(pictures.thumbs))
         self._put(its, pictures)
         self._made[its] = True
 
@@ -136,9 +136,8 @@ class Thumbnails:
         for number, pictures in workers.run(make_pictures, tasks(), stage):
             self._put(places[number], pictures)
 
-    def _put(self, at: slice | NDArray[np.int64], pictures: Pictures) -> None:
+    def _put(self, at: NDArray[np.int64], pictures: Pictures) -> None:
         self.thumbs[at], self.hashes[at] = pictures
-        let_go(self.thumbs)
 
     def places(self, slots: NDArray[np.int64], stored: int) -> NDArray[np.int64]:
         """Where the pictures of slots, by their numbers in the book, and of ``stored`` samples are."""
@@ -189,11 +188,31 @@ def open_images(place: ShardSpec | Path) -> Iterator[FinishedShard | reader.Stor
         yield images
 
 
+class ThumbnailFile:
+    """Thumbnails by their numbers in a file; it is not mapped, so that what was read is not kept."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.uint16]:
+        """(n,) -> (n, 32, 32)."""
+        thumbs = np.empty((len(numbers), SIDE, SIDE), np.uint16)
+        for number, thumb in zip(numbers.tolist(), thumbs, strict=True):
+            if os.preadv(self._descriptor, [thumb.data], number * thumb.nbytes) != thumb.nbytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return thumbs
+
+    def __setitem__(self, numbers: NDArray[np.int64], thumbs: NDArray[np.uint16], /) -> None:
+        """Write (n, 32, 32) at (n,)."""
+        for number, thumb in zip(numbers.tolist(), thumbs, strict=True):
+            if os.pwrite(self._descriptor, thumb.data, number * thumb.nbytes) != thumb.nbytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 @contextmanager
-def _scratch(folder: Path, count: int) -> Iterator[NDArray[np.uint16]]:
+def _scratch(folder: Path, count: int) -> Iterator[ThumbnailFile]:
     """Room on the disk for ``count`` thumbnails."""
-    shape = count, SIDE, SIDE
     with durable.disk_errors(f"thumbnails beside {folder.name}"), tempfile.TemporaryFile(dir=folder) as file:
-        # Reserved as a whole: a disk that is full only when a page is written would end the process.
-        os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
-        yield np.memmap(file, np.uint16, "r+", shape=shape)
+        # Reserved as a whole: a disk that is full is told before the first image is written.
+        os.posix_fallocate(file.fileno(), 0, count * SIDE * SIDE * np.dtype(np.uint16).itemsize)
+        yield ThumbnailFile(file.fileno())
