@@ -1,6 +1,7 @@
 """Groups, splits, order and places: decided before a pixel is written."""
 
 import itertools
+import resource
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +235,17 @@ def test_a_patient_is_an_id_and_its_issuer_and_without_an_id_the_study(issuer, p
     for other, other_study in others:
         same = names().grouped(source(1, patient=other, study=other_study, uid="1.2")).group == group
         assert same == ((known or study, bool(known)) == (other or other_study, bool(other)))
+
+
+def test_a_book_that_cannot_be_begun_is_a_sentence_and_leaves_nothing(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # less than a page of it
+    try:
+        with (
+            pytest.raises(PyradError, match="cannot be kept: .*; nothing was committed"),
+            Book(tmp_path / "b"),
+        ):
+            pytest.fail("it was begun")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*tmp_path.iterdir()]

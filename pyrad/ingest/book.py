@@ -131,20 +131,26 @@ class Book:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             name = f"{self._path.resolve().as_uri()}?nolock=1"  # the store's own lock keeps others away
         self._db = sqlite3.connect(name, uri=self._path is not None, isolation_level=None)
-        # One transaction that is never undone: nothing of it is read after this process.
-        self._db.executescript(
-            f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA cache_size=-{_CACHE_KIB};"
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-            f"PRAGMA temp_store={'MEMORY' if self._path is None else 'DEFAULT'};"
-            f"{_SCHEMA} BEGIN;"
-        )
-        outcomes = [(code, what) for code, (what, _) in REASONS.items()]
-        self.many("INSERT INTO outcome VALUES (?, ?)", outcomes)
+        try:
+            # One transaction that is never undone: nothing of it is read after this process.
+            self._db.executescript(
+                f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA cache_size=-{_CACHE_KIB};"
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+                f"PRAGMA temp_store={'MEMORY' if self._path is None else 'DEFAULT'};"
+                f"{_SCHEMA} BEGIN;"
+            )
+            outcomes = [(code, what) for code, (what, _) in REASONS.items()]
+            self.many("INSERT INTO outcome VALUES (?, ?)", outcomes)
+        except sqlite3.Error as error:
+            self._end(error)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         self._db.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
