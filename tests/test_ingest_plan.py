@@ -242,7 +242,7 @@ def test_a_book_that_cannot_be_begun_is_a_sentence_and_leaves_nothing(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # less than a page of it
     try:
         with (
-            pytest.raises(PyradError, match="cannot be kept: .*; nothing was committed"),
+            pytest.raises(PyradError, match="cannot be kept"),
             Book(tmp_path / "b"),
         ):
             pytest.fail("it was begun")
