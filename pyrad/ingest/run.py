@@ -295,8 +295,9 @@ class _Ingest(_Planning):
             merge_equal(self.book)
             buckets = [(bucket, self.writer.shards(arrays[bucket.id])) for bucket in plan.buckets]
             near = self._split([(bucket, spec) for bucket, specs in buckets for spec in specs], thumbnails)
-        give_back()
         share_percentiles(self.book, arrays, self.writer, self.workers, self.reporter)
+        self.workers.dismiss()
+        give_back()
         return assemble(self.book, arrays), near
 
     def _thumbnails(self, plan: Plan) -> AbstractContextManager[Thumbnails | None]:

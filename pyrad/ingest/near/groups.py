@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pyrad.ingest import grouping
 from pyrad.ingest.book import Book
+from pyrad.ingest.memory import give_back
 from pyrad.ingest.near.pairs import Comparison, Pairs, clusters, find_pairs
 from pyrad.ingest.near.pictures import Thumbnails, compare_pictures
 from pyrad.ingest.plan import Bucket
@@ -104,6 +105,7 @@ def _compare(
     workers: Workers | ClusterWorkers, reporter: Reporter, comparisons: Iterable[Comparison], pairs: int
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     if pairs:
+        give_back()  # what it took to find them
         with reporter.stage("near pairs", pairs, "pairs") as stage:
             yield from workers.run(compare_pictures, comparisons, stage)
 

@@ -117,6 +117,9 @@ class ClusterWorkers:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
+    def dismiss(self) -> None:
+        """Nothing: Ray's workers do not share this process's memory, or are few."""
+
     def run(
         self, function: Callable[[Task], Result], tasks: Iterable[Task], stage: Stage
     ) -> Iterator[tuple[int, Result]]:

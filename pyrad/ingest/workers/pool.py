@@ -162,6 +162,10 @@ class Workers:
     ) -> None:
         self._end()
 
+    def dismiss(self) -> None:
+        """End the processes, whose memory is wanted elsewhere; a later run starts others."""
+        self._end()
+
     @property
     def sharing(self) -> int:
         """How many workers may write parts of one shard."""
