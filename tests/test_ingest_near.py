@@ -17,6 +17,7 @@ from PIL import Image
 
 from pyrad.ingest.near import pairs as near
 from pyrad.ingest.near import report as near_report
+from pyrad.ingest.near.pictures import ThumbnailFile
 from pyrad.ingest.near.thumbnails import ORIENTATIONS, SIDE, likeness, oriented, thumbnail
 from pyrad.ingest.privacy.forget import ForgetOptions, forget
 
@@ -365,3 +366,13 @@ def test_who_is_forgotten_takes_along_what_joined_them_and_the_reports_that_show
     assert len(samples_of(store)) == 3
     assert [path.name for path in private.glob("near-duplicates-*")] == ["near-duplicates-other.csv"]
     assert ingest(store, folder).skipped == {"already-stored": 3, "forgotten": 2}
+
+
+def test_thumbnails_in_a_file_are_read_as_they_were_written(tmp_path):
+    thumbs = np.random.default_rng(0).integers(0, 1 << 16, (6, 32, 32), np.uint16)
+    with (tmp_path / "thumbs").open("w+b") as file:
+        kept = ThumbnailFile(file.fileno())
+        kept[np.array([4, 1, 5, 0, 2, 3])] = thumbs.transpose(0, 2, 1)  # in another order in memory
+        np.testing.assert_array_equal(kept[np.array([3, 1, 1])], thumbs[[5, 1, 1]].transpose(0, 2, 1))
+        with pytest.raises(OSError, match="Input/output"):
+            kept[np.array([6])]

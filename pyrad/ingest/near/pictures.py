@@ -204,7 +204,7 @@ class ThumbnailFile:
 
     def __setitem__(self, numbers: NDArray[np.int64], thumbs: NDArray[np.uint16], /) -> None:
         """Write (n, 32, 32) at (n,)."""
-        for number, thumb in zip(numbers.tolist(), thumbs, strict=True):
+        for number, thumb in zip(numbers.tolist(), np.ascontiguousarray(thumbs), strict=True):
             if os.pwrite(self._descriptor, thumb.data, number * thumb.nbytes) != thumb.nbytes:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
