@@ -119,6 +119,15 @@ def test_a_damaged_crosswalk_is_named(tmp_path):
         list(folder.traces("s"))
 
 
+def test_a_crosswalk_that_cannot_be_written_says_where_to_look(tmp_path):
+    folder = PrivateFolder(tmp_path, "0" * 16)
+    folder.record([])
+    folder.crosswalk.with_name(folder.crosswalk.name + "-journal").mkdir()  # SQLite cannot begin its journal
+    made = Trace(store="s", source="f", archive="a", path="p", reason="stored")
+    with pytest.raises(PyradError, match=r"sqlite cannot be used: .*; see that its disk has room"):
+        folder.record([made])
+
+
 def test_writers_of_one_crosswalk_wait_for_each_other(tmp_path):
     folder = PrivateFolder(tmp_path, "0" * 16)
     made = [Trace(store="s", source=f"{n}", archive="a", path="p", reason="stored") for n in range(3000)]

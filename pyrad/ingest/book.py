@@ -157,8 +157,8 @@ class Book:
         if isinstance(error, sqlite3.Error):
             place = "memory" if self._path is None else str(self._path.parent)
             raise PyradError(
-                f"the book of the ingest in {place} cannot be kept: {error}; nothing was committed; make "
-                "room there, or name another folder by --private DIR"
+                f"the book of the ingest in {place} cannot be kept: {error}; nothing was committed; see "
+                "that its disk has room and can be written, or name another folder by --private DIR"
             ) from None
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:

@@ -217,7 +217,11 @@ class PrivateFolder:
         except OSError as error:
             raise PyradError(f"{self.crosswalk} cannot be opened: {error.strerror}") from None
         except sqlite3.OperationalError as error:
-            raise PyradError(f"{self.crosswalk} cannot be used: {error}; nothing was committed") from None
+            # SQLite says what it could not do, seldom why: a failing disk is "unable to open", or "readonly".
+            raise PyradError(
+                f"{self.crosswalk} cannot be used: {error}; see that its disk has room and can be written, "
+                "and that no other program holds the file; nothing was committed"
+            ) from None
         except sqlite3.DatabaseError:
             raise PyradError(
                 f"{self.crosswalk} cannot be read: it is damaged; restore it from a copy, or move it away "
