@@ -15,7 +15,11 @@ README = ROOT / "README.md"
 CSRC = (
     *(
         "common.h",
+        "instructions.h",
         "tilepack.h",
+        "vectors.h",
+        "kernels.inc",
+        "x86.inc",
         "encode.h",
         "encode.cpp",
         "decode.h",
@@ -43,7 +47,7 @@ def with_tree(readme: str) -> str:
 
 def _lines() -> Iterator[str]:
     yield _line(0, "csrc/", "the compiled core; csrc/README.md draws its flow")
-    there = {path.name for path in (ROOT / "csrc").iterdir() if path.suffix in (".h", ".cpp", ".cu")}
+    there = {path.name for path in (ROOT / "csrc").iterdir() if path.suffix in (".h", ".inc", ".cpp", ".cu")}
     for name in [*(name for name in CSRC if name in there), *sorted(there - set(CSRC))]:
         yield _line(1, name, _sentence(ROOT / "csrc" / name))
     yield _line(0, "pyrad/", "the package")
@@ -60,6 +64,7 @@ def _lines() -> Iterator[str]:
     for path in sorted((ROOT / "tests").glob("*.py")):
         if not path.name.startswith("test_"):
             yield _line(1, path.name, _sentence(path))
+    yield _line(1, "native/", "the core's own test for processors on which Python does not run")
     yield _line(1, "fuzz/", "targets, seeds and the kept corpus; run.py fuzzes for as long as you like")
     yield _line(
         1, "faults/", "a library that kills or fails an ingest at its n-th call that changes the disk"

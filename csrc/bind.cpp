@@ -14,6 +14,7 @@
 #include "decode.h"
 #include "device.h"
 #include "encode.h"
+#include "instructions.h"
 #include "preprocess.h"
 #include "reader.h"
 #include "statistics.h"
@@ -140,6 +141,24 @@ uint32_t checksum(const py::buffer& data, bool portable) {
     return portable ? crc32c_portable(bytes.data(), bytes.size()) : crc32c(bytes.data(), bytes.size());
 }
 
+std::vector<std::string> instructions() {
+    std::vector<std::string> names;
+    for (const auto& [name, set] : instruction_sets) {
+        if (has(set)) names.emplace_back(name);
+    }
+    return names;
+}
+
+void use_instructions(const std::string& name) {
+    for (const auto& [known, set] : instruction_sets) {
+        if (name == known && has(set)) {
+            instructions_in_use = set;
+            return;
+        }
+    }
+    throw py::value_error("this processor has no instructions named '" + name + "'; see instructions()");
+}
+
 bool is_plain(const py::array& array) {
     constexpr int needed = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
     return (array.flags() & needed) == needed;
@@ -252,8 +271,9 @@ PYBIND11_MODULE(_C, m) {
           "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");
     m.def("require_device", &require_device, py::arg("device"), py::pos_only(),
           "Raise RuntimeError with one helpful sentence unless GPU number device can be used.");
-    m.def(
-        "use_portable", [](bool only) { portable_only = only; }, py::arg("only"), py::pos_only(),
-        "Run the code compiled for any processor even on one with AVX2, so that tests can compare the twins.");
+    m.def("instructions", &instructions,
+          "The sets of vector instructions that this processor has and the core is compiled for; the first is in use.");
+    m.def("use_instructions", &use_instructions, py::arg("name"), py::pos_only(),
+          "Run the code compiled for a set of instructions(), so that tests can compare them.");
     m.def("statuses", &statuses, "Name and number of every status word.");
 }

@@ -1,7 +1,6 @@
 // What every file of csrc shares: where a function may run, pixel types, status words, careful loads.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -59,33 +58,5 @@ inline void store_le(void* at, T value) {
 }
 
 PYRAD_HD inline uint64_t align16(uint64_t bytes) { return (bytes + 15) & ~uint64_t{15}; }
-
-// Runs `work` as compiled for AVX2 + FMA + BMI2 where the processor has them, else as compiled for any x86-64 (or
-// other) processor. The two agree bit for bit: integers are exact, contraction is off, and std::fma is exact with or
-// without the instruction. `work` is a lambda around inline functions, compiled twice by being inlined here.
-inline std::atomic<bool> portable_only{false};  // set by the tests, to compare the two
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
-template <class Work>
-__attribute__((target("avx2,fma,bmi,bmi2"), flatten, noinline)) void run_with_avx2(const Work& work) {
-    work();
-}
-
-template <class Work>
-void run_fastest(const Work& work) {
-    static const bool modern =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (modern && !portable_only.load(std::memory_order_relaxed)) {
-        run_with_avx2(work);
-    } else {
-        work();
-    }
-}
-#else
-template <class Work>
-void run_fastest(const Work& work) {
-    work();
-}
-#endif
 
 }  // namespace pyrad

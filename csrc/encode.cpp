@@ -3,6 +3,9 @@
 
 #include <type_traits>
 
+#include "instructions.h"
+#include "vectors.h"
+
 namespace pyrad {
 namespace {
 
@@ -103,7 +106,7 @@ inline uint64_t measure(const Pixel* pixels, const Grid& grid, uint8_t* codes) {
 
 // Writes the segments from `at` on, and their ends into `offsets`; returns the last end. A row stores up to 16 bytes
 // past itself, which the next row, the padding or the slack overwrites.
-template <class Pixel>
+template <class Set, class Pixel>
 inline uint8_t* pack(const Pixel* pixels, const Grid& grid, const uint8_t* codes, uint8_t* chunk, uint8_t* offsets,
                      uint8_t* at) {
     Residuals<Pixel> residuals(grid);
@@ -119,7 +122,7 @@ inline uint8_t* pack(const Pixel* pixels, const Grid& grid, const uint8_t* codes
                 table[tile >> 1] = static_cast<uint8_t>(table[tile >> 1] | code << (4 * (tile & 1)));
                 const uint32_t width = width_of_code(code);
                 for (uint32_t y = 0; y < tile_height; ++y) {
-                    pack_row(residuals.row(y) + size_t{tile} * tile_width, width, payload);
+                    Set::pack_row(residuals.row(y) + size_t{tile} * tile_width, width, payload);
                     payload += width;
                 }
             }
@@ -141,7 +144,7 @@ Encoder<Pixel>::Encoder(const Pixel* pixels, uint32_t rows, uint32_t columns, Dt
     const auto measured = [&](const Grid& grid, std::vector<uint8_t>& codes) {
         codes.resize((size_t{rows} + tile_height - 1) / tile_height * grid.tiles_across);
         uint64_t bytes = 0;
-        run_fastest([&] { bytes = measure(pixels, grid, codes.data()); });
+        run_fastest([&](auto /*tag*/) { bytes = measure(pixels, grid, codes.data()); });
         return bytes;
     };
     size_ = measured(grid_, codes_);
@@ -172,7 +175,8 @@ void Encoder<Pixel>::write(uint8_t* chunk) const {
     store_le<uint16_t>(chunk + 14, static_cast<uint16_t>(grid_.segments));
     store_le<uint32_t>(offsets, static_cast<uint32_t>(at - chunk));
     uint8_t* end = nullptr;
-    run_fastest([&] { end = pack(pixels_, grid_, codes_.data(), chunk, offsets, at); });
+    run_fastest(
+        [&](auto tag) { end = pack<typename decltype(tag)::type>(pixels_, grid_, codes_.data(), chunk, offsets, at); });
     memset(end, 0, slack_bytes);
 }
 

@@ -16,11 +16,26 @@ namespace pyrad {
 
 constexpr uint32_t most_unrolled = 8;  // taps whose sum stays in a register
 
-template <class Pixel, Voi voi, bool padded>
+template <class Set, class Pixel, Voi voi>
 inline void window_row(const uint8_t* __restrict stored, uint32_t width, const WindowParams window,
                        float* __restrict out) {
-    for (uint32_t x = 0; x < width; ++x) {
-        out[x] = windowed<voi, padded>(load_le<Pixel>(stored + x * sizeof(Pixel)), window);
+    uint32_t x = 0;
+    if constexpr (voi == Voi::ramp) x = Set::template ramp_row<Pixel>(stored, width, window, out);
+    for (; x < width; ++x) {
+        out[x] = apply_window<voi>(load_le<Pixel>(stored + x * sizeof(Pixel)), window);
+    }
+}
+
+// What `seen` does after the window, where there is something to do.
+template <class Pixel>
+inline void polarise_row(const Record& r, const uint8_t* __restrict stored, uint32_t width, const WindowParams window,
+                         float* __restrict y) {
+    if (r.padded != 0) {
+        for (uint32_t x = 0; x < width; ++x) {
+            y[x] = seen<true>(y[x], load_le<Pixel>(stored + x * sizeof(Pixel)), window);
+        }
+    } else if (r.invert != 0) {
+        for (uint32_t x = 0; x < width; ++x) y[x] = seen<false>(y[x], 0, window);
     }
 }
 
@@ -47,18 +62,15 @@ inline void table_row(Voi voi, const uint8_t* stored, uint32_t width, const Wind
     }
 }
 
-template <class Pixel>
+template <class Set, class Pixel>
 inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, const WindowParams& window,
                        const Luts& luts, float* out) {
     if (luts.modality.count + luts.voi.count != 0) {
         return table_row<Pixel>(static_cast<Voi>(r.voi), stored, width, window, luts, out);
     }
     const auto run = [&](auto voi) {
-        if (r.padded != 0) {
-            window_row<Pixel, voi.value, true>(stored, width, window, out);
-        } else {
-            window_row<Pixel, voi.value, false>(stored, width, window, out);
-        }
+        window_row<Set, Pixel, voi.value>(stored, width, window, out);
+        polarise_row<Pixel>(r, stored, width, window, out);
     };
     switch (static_cast<Voi>(r.voi)) {
         case Voi::ramp:
@@ -109,16 +121,20 @@ inline void weighted_sum(const float* w, uint32_t count, const Row& row, uint32_
 }
 
 // `lanes` rows, `stride` apart -> column after column, and back.
+template <class Set>
 inline void to_columns(const float* __restrict rows, size_t stride, uint32_t width, float* __restrict columns) {
-    for (uint32_t x = 0; x < width; ++x) {
-#pragma GCC unroll 8
+    uint32_t x = 0;
+    for (; x + lanes <= width; x += lanes) Set::transpose(rows + x, stride, columns + x * lanes, lanes);
+    for (; x < width; ++x) {
         for (uint32_t lane = 0; lane < lanes; ++lane) columns[x * lanes + lane] = rows[lane * stride + x];
     }
 }
 
+template <class Set>
 inline void to_rows(const float* __restrict columns, uint32_t width, float* __restrict rows, size_t stride) {
-    for (uint32_t x = 0; x < width; ++x) {
-#pragma GCC unroll 8
+    uint32_t x = 0;
+    for (; x + lanes <= width; x += lanes) Set::transpose(columns + x * lanes, lanes, rows + x, stride);
+    for (; x < width; ++x) {
         for (uint32_t lane = 0; lane < lanes; ++lane) rows[lane * stride + x] = columns[x * lanes + lane];
     }
 }

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "crc32c.h"
+#include "instructions.h"
 #include "passes.h"
 #include "scratch.h"
 #include "tilepack.h"
+#include "vectors.h"
 
 namespace pyrad {
 namespace {
@@ -66,44 +68,60 @@ struct Plane {
     const uint8_t* chunk;
     bool packed;
     tilepack::Grid grid;
-    uint32_t segment;  // the one that lies decoded in the scratch
+    tilepack::Span span;
+    uint32_t next;             // the first row that is not decoded; of a tile row
+    const uint8_t* table_row;  // and what it is made of
+    const uint8_t* payload;
 };
 
-constexpr uint32_t no_segment = UINT32_MAX;
-
+template <class Set>
 inline Status open_plane(const Record& r, uint32_t index, const uint8_t* slab, Plane& plane) {
     uint64_t size = r.chunk_size[index];
     plane.chunk = slab + r.chunk_offset[index];
-    plane.segment = no_segment;
     plane.packed = r.codec == static_cast<uint8_t>(Codec::tilepack);
     if (r.crc != 0) {
         size -= crc_bytes;
         if (crc32c(plane.chunk, size) != load_le<uint32_t>(plane.chunk + size)) return Status::checksum;
     }
     if (!plane.packed) return Status::ok;
-    return tilepack::check(plane.chunk, size, r.rows, r.columns, static_cast<Dtype>(r.dtype), plane.grid);
+    return tilepack::check<Set>(plane.chunk, size, r.rows, r.columns, static_cast<Dtype>(r.dtype), plane.grid);
 }
 
-// Row y as bytes. Rows are asked for in ascending order, so each segment is decoded once.
-template <class Pixel>
-inline const uint8_t* stored_row(const Record& r, Plane& plane, uint32_t y, uint16_t* segment_pixels) {
-    const size_t row_bytes = r.columns * sizeof(Pixel);
-    if (!plane.packed) return plane.chunk + y * row_bytes;
-    auto* pixels = reinterpret_cast<std::make_unsigned_t<Pixel>*>(segment_pixels);
-    if (plane.segment != y / tilepack::segment_rows) {
-        plane.segment = y / tilepack::segment_rows;
-        tilepack::decode_segment(plane.chunk, plane.grid, plane.segment, pixels, r.columns);
+// Decodes a tile row into the strip. All four rows of it, also those below the image: there is room for them.
+template <class Set, class Pixel>
+inline void decode_next(Plane& plane, Pixel* strip, size_t stride) {
+    const bool top = plane.next % tilepack::segment_rows == 0;
+    if (top) {
+        const uint32_t segment = plane.next / tilepack::segment_rows;
+        plane.table_row = plane.chunk + tilepack::segment_offset(plane.chunk, segment);
+        plane.payload = plane.table_row + tilepack::table_bytes(plane.grid, segment);
     }
-    return reinterpret_cast<const uint8_t*>(segment_pixels) + y % tilepack::segment_rows * row_bytes;
+    const Pixel* const above = top ? nullptr : strip + (plane.next - 1) % strip_rows * stride;
+    Pixel* const out = strip + plane.next % strip_rows * stride;
+    plane.payload = tilepack::decode_tile_row<Set>(plane.table_row, plane.payload, plane.grid, plane.span,
+                                                   tilepack::tile_height, above, out, stride);
+    plane.table_row += plane.grid.table_row_bytes;
+    plane.next += tilepack::tile_height;
+}
+
+// Row y as bytes. Rows are asked for in ascending order, so each tile row is decoded once.
+template <class Set, class Pixel>
+inline const uint8_t* stored_row(const Record& r, Plane& plane, uint32_t y, uint16_t* strip) {
+    if (!plane.packed) return plane.chunk + size_t{y} * r.columns * sizeof(Pixel);
+    auto* const pixels = reinterpret_cast<std::make_unsigned_t<Pixel>*>(strip);
+    const size_t stride = padded_width(r.columns);
+    while (plane.next <= y) decode_next<Set>(plane, pixels, stride);
+    return reinterpret_cast<const uint8_t*>(pixels + y % strip_rows * stride);
 }
 
 // Row y of the source, columns begin to end, as y in [0, 1].
+template <class Set>
 inline void windowed_row(const Record& r, Plane& plane, uint32_t y, uint32_t begin, uint32_t end,
-                         const WindowParams& window, const Luts& luts, uint16_t* segment_pixels, float* out) {
+                         const WindowParams& window, const Luts& luts, uint16_t* strip, float* out) {
     const auto run = [&](auto pixel) {
         using Pixel = decltype(pixel);
-        const uint8_t* row = stored_row<Pixel>(r, plane, y, segment_pixels);
-        window_row<Pixel>(r, row + begin * sizeof(Pixel), end - begin, window, luts, out);
+        const uint8_t* row = stored_row<Set, Pixel>(r, plane, y, strip);
+        window_row<Set, Pixel>(r, row + begin * sizeof(Pixel), end - begin, window, luts, out);
     };
     switch (static_cast<Dtype>(r.dtype)) {
         case Dtype::u8:
@@ -159,6 +177,7 @@ inline Lut lut_of(const LutRange& range, const uint16_t* entries) {
 }
 
 // One opened plane into channels `channel` to `end_channel`, all equal but for the normalisation.
+template <class Set>
 inline void render_plane(const Record& r, Plane& plane, const Image& image, uint32_t channel, uint32_t end_channel,
                          const uint16_t* lut_entries, Scratch& scratch) {
     const WindowParams window = {r.s_ref,
@@ -177,20 +196,22 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
     float* const ring = scratch.ring.get();
     const auto in_ring = [&](uint32_t y) { return ring + y % down.count() * stride; };
     uint32_t next_row = down.begin();
+    plane.next = next_row / tilepack::segment_rows * tilepack::segment_rows;
+    if (plane.packed) plane.span = tilepack::span_of(plane.grid, across.begin(), across.end());
     for (uint32_t begin = 0; begin < r.dst_h; begin += lanes) {
         const uint32_t rows = std::min(lanes, r.dst_h - begin);
         for (uint32_t lane = 0; lane < rows; ++lane) {
             const uint32_t first = down.first(begin + lane);
             for (next_row = std::max(next_row, first); next_row < first + down.count(); ++next_row) {
-                windowed_row(r, plane, next_row, across.begin(), across.end(), window, luts, scratch.segment.get(),
-                             in_ring(next_row));
+                windowed_row<Set>(r, plane, next_row, across.begin(), across.end(), window, luts, scratch.strip.get(),
+                                  in_ring(next_row));
             }
             const auto tap = [&](uint32_t k) { return in_ring(first + k); };
             weighted_sum(down.weights(begin + lane), down.count(), tap, width, scratch.block.get() + lane * stride);
         }
-        to_columns(scratch.block.get(), stride, width, scratch.across.get());
+        to_columns<Set>(scratch.block.get(), stride, width, scratch.across.get());
         resize_columns(across, r.dst_w, scratch.across.get(), scratch.columns.get());
-        to_rows(scratch.columns.get(), r.dst_w, scratch.lines.get(), out_stride);
+        to_rows<Set>(scratch.columns.get(), r.dst_w, scratch.lines.get(), out_stride);
         for (uint32_t lane = 0; lane < rows; ++lane) {
             const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - 1 - (begin + lane) : begin + lane);
             for (uint32_t c = channel; c < end_channel; ++c) {
@@ -200,6 +221,7 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
     }
 }
 
+template <class Set>
 inline Status render(const Input& input, const Record& r, const Image& image, Scratch& scratch) {
     scratch.y.build(axis_y(r), false);  // a vertical flip is the order in which rows are stored
     scratch.x.build(axis_x(r), r.flip_x != 0);
@@ -208,10 +230,10 @@ inline Status render(const Input& input, const Record& r, const Image& image, Sc
     }
     for (uint32_t index = 0; index < r.planes; ++index) {
         Plane plane{};
-        const Status status = open_plane(r, index, input.slab, plane);
+        const Status status = open_plane<Set>(r, index, input.slab, plane);
         if (status != Status::ok) return status;
         const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
-        render_plane(r, plane, image, index, end_channel, input.lut_entries, scratch);
+        render_plane<Set>(r, plane, image, index, end_channel, input.lut_entries, scratch);
     }
     return Status::ok;
 }
@@ -237,7 +259,10 @@ void preprocess(const Input& input, const Record* records, size_t count, const O
             Image image = {output, output.pixels};
             image.pixels = static_cast<uint8_t*>(output.pixels) + i * image.bytes();
             auto status = static_cast<Status>(statuses[i]);
-            if (status == Status::ok) run_fastest([&] { status = render(input, records[i], image, own); });
+            if (status == Status::ok) {
+                run_fastest(
+                    [&](auto tag) { status = render<typename decltype(tag)::type>(input, records[i], image, own); });
+            }
             if (status != Status::ok) memset(image.pixels, 0, image.bytes());
             statuses[i] = static_cast<int32_t>(status);
         }

@@ -14,6 +14,8 @@ namespace pyrad {
 
 constexpr uint32_t lanes = 8;  // output rows that go through the horizontal pass side by side
 
+constexpr uint32_t strip_rows = 2 * tilepack::tile_height;
+
 inline size_t padded_width(size_t floats) { return (floats + 15) / 16 * 16; }
 
 // --- What one thread works in: allocated once, for the largest image ---
@@ -88,7 +90,7 @@ inline Axis axis_x(const Record& r) { return {r.x0, r.x1, r.columns, r.dst_w}; }
 
 // Elements of each buffer that the images given to `add` need.
 struct Needs {
-    size_t segment_bytes = 0;
+    size_t strip = 0;
     size_t columns = 0;
     size_t ring = 0;
     size_t out_columns = 0;
@@ -99,8 +101,7 @@ struct Needs {
 
     void add(const Record& r) {
         const size_t width = padded_width(r.columns);
-        const uint32_t segment_rows = std::min(r.rows, tilepack::segment_rows);
-        segment_bytes = std::max<size_t>(segment_bytes, size_t{segment_rows} * r.columns * 2);
+        strip = std::max(strip, strip_rows * width);
         columns = std::max(columns, width);
         ring = std::max(ring, most_taps(axis_y(r)) * width);
         out_columns = std::max(out_columns, padded_width(r.dst_w));
@@ -112,17 +113,17 @@ struct Needs {
 };
 
 struct Scratch {
-    Buffer<uint16_t> segment;  // stored pixels of one tilepack segment
-    Buffer<float> ring;        // windowed source rows; row y lies at y modulo the number of taps
-    Buffer<float> block;       // `lanes` output rows between the passes
-    Buffer<float> across;      // the same, a column after the other
-    Buffer<float> columns;     // `lanes` finished rows, a column after the other
-    Buffer<float> lines;       // the same, row by row
+    Buffer<uint16_t> strip;  // stored pixels of two tile rows; row y lies at y modulo strip_rows
+    Buffer<float> ring;      // windowed source rows; row y lies at y modulo the number of taps
+    Buffer<float> block;     // `lanes` output rows between the passes
+    Buffer<float> across;    // the same, a column after the other
+    Buffer<float> columns;   // `lanes` finished rows, a column after the other
+    Buffer<float> lines;     // the same, row by row
     TapTable y;
     TapTable x;
 
     explicit Scratch(const Needs& needs)
-        : segment(needs.segment_bytes / 2 + 1),
+        : strip(needs.strip),
           ring(needs.ring),
           block(lanes * needs.columns),
           across(lanes * needs.columns),

@@ -71,21 +71,22 @@ PYRAD_HD inline uint32_t code_at(const uint8_t* table_row, uint32_t tile) {
     return (table_row[tile >> 1] >> (4 * (tile & 1))) & 15;
 }
 
-// Adds up the widths of one tile row; false if a code is invalid.
-PYRAD_HD inline bool sum_widths(const uint8_t* table_row, const Grid& grid, uint32_t largest, uint64_t& sum) {
-    uint64_t widths = 0;  // 64 bits: a row of 2^29 tiles must not wrap round
+// Adds up the widths of a tile row's first `tiles`; false if a code is invalid. In 64 bits: a row of 2^29 tiles must
+// not wrap round.
+template <class Set>
+PYRAD_HD inline bool sum_widths(const uint8_t* table_row, uint32_t tiles, uint32_t largest, uint64_t& sum) {
     uint32_t highest = 0;
-    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
+    for (uint32_t tile = Set::sum_codes(table_row, tiles, sum, highest); tile < tiles; ++tile) {
         const uint32_t code = code_at(table_row, tile);
         highest = code > highest ? code : highest;
-        widths += width_of_code(code);
+        sum += width_of_code(code);
     }
-    sum += widths;
     return highest <= largest;
 }
 
 // Everything that unpacking relies on. `rows`, `columns` and `dtype` are what the caller expects; on Status::ok `grid`
 // describes the chunk and every later access stays inside `size` bytes.
+template <class Set>
 PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows, uint32_t columns, Dtype dtype,
                              Grid& grid) {
     if (size < fixed_header_bytes) return Status::bounds;
@@ -109,7 +110,8 @@ PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows,
         if (end % 16 != 0 || end < at || end > size || end - at < table) return Status::bounds;
         uint64_t widths = 0;
         for (uint32_t row = 0; row < tile_rows_in_segment(grid, segment); ++row) {
-            if (!sum_widths(chunk + at + uint64_t{row} * grid.table_row_bytes, grid, largest, widths)) {
+            const uint8_t* const table_row = chunk + at + uint64_t{row} * grid.table_row_bytes;
+            if (!sum_widths<Set>(table_row, grid.tiles_across, largest, widths)) {
                 return Status::widths;
             }
         }
@@ -182,23 +184,23 @@ inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
     store_le<uint64_t>(packed + 8, half == 64 ? high : half == 0 ? 0 : high >> (64 - half));
 }
 
-// One tile row: residuals of up to four rows into `out`, whose rows lie `stride` pixels apart. Returns where the next
-// tile row's payload starts.
+// Residuals of up to four rows of tiles `tile` to `end` into `out`, whose rows lie `stride` pixels apart; the last tile
+// may be a part of one. Returns where the next tile's payload starts.
 template <class Pixel>
-PYRAD_HD inline const uint8_t* unpack_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
-                                               uint32_t rows, Pixel* out, size_t stride) {
-    for (uint32_t tile = 0; tile < grid.tiles_across; ++tile) {
+PYRAD_HD inline const uint8_t* unpack_tiles(const uint8_t* table_row, const uint8_t* payload, uint32_t tile,
+                                            uint32_t end, uint32_t columns, uint32_t rows, Pixel* out, size_t stride) {
+    for (; tile < end; ++tile) {
         const uint32_t width = width_of_code(code_at(table_row, tile));
         const uint32_t column = tile * tile_width;
         const Spread<Pixel> spread(width);
-        if (grid.columns - column >= tile_width) {
+        if (columns - column >= tile_width) {
             for (uint32_t y = 0; y < rows; ++y)
                 unpack_row(payload + y * width, width, spread, out + y * stride + column);
         } else {
             Pixel residual[tile_width];
             for (uint32_t y = 0; y < rows; ++y) {
                 unpack_row(payload + y * width, width, spread, residual);
-                memcpy(out + y * stride + column, residual, (grid.columns - column) * sizeof(Pixel));
+                memcpy(out + y * stride + column, residual, (columns - column) * sizeof(Pixel));
             }
         }
         payload += tile_height * width;
@@ -206,36 +208,75 @@ PYRAD_HD inline const uint8_t* unpack_tile_row(const uint8_t* table_row, const u
     return payload;
 }
 
-template <class Pixel>
+template <class Set, class Pixel>
 PYRAD_HD inline void sum_from_left(Pixel* row, uint32_t columns) {
-    Pixel sum = 0;
-    for (uint32_t x = 0; x < columns; ++x) {
+    uint32_t x = Set::sum_from_left(row, columns);
+    Pixel sum = x == 0 ? Pixel{0} : row[x - 1];
+    for (; x < columns; ++x) {
         sum = static_cast<Pixel>(sum + row[x]);
         row[x] = sum;
     }
 }
 
 template <class Pixel>
-PYRAD_HD inline void add_above(const Pixel* __restrict__ above, Pixel* __restrict__ row, uint32_t columns) {
+PYRAD_HD inline void add_above(const Pixel* __restrict above, Pixel* __restrict row, uint32_t columns) {
     for (uint32_t x = 0; x < columns; ++x) row[x] = static_cast<Pixel>(row[x] + above[x]);
 }
 
-// One tile row of pixels below `above`, which is null at the top of a segment: nothing (zeros) stands above it.
-template <class Pixel>
+// The tiles of a row that are wanted: `begin` to `end`, both even, or `end` the row's last.
+struct Span {
+    uint32_t begin;
+    uint32_t end;
+};
+
+PYRAD_HD inline Span whole_row(const Grid& grid) { return {0, grid.tiles_across}; }
+
+PYRAD_HD inline Span span_of(const Grid& grid, uint32_t begin_column, uint32_t end_column) {
+    const uint32_t end = (end_column + 2 * tile_width - 1) / (2 * tile_width) * 2;
+    return {begin_column / (2 * tile_width) * 2, end < grid.tiles_across ? end : grid.tiles_across};
+}
+
+// Bytes that tiles take in the payload; the first is in a low nibble.
+template <class Set>
+PYRAD_HD inline uint64_t payload_bytes(const uint8_t* table_row, uint32_t tiles) {
+    uint64_t widths = 0;
+    sum_widths<Set>(table_row, tiles, 15, widths);
+    return tile_height * widths;
+}
+
+// One tile row of pixels below `above`, which is null at the top of a segment: nothing (zeros) stands above it. What is
+// summed from the left is decoded from the left, else only `span` is. Returns where the next tile row's payload starts.
+template <class Set, class Pixel>
 PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
-                                               uint32_t rows, const Pixel* above, Pixel* out, size_t stride) {
-    payload = unpack_tile_row(table_row, payload, grid, rows, out, stride);
+                                               Span span, uint32_t rows, const Pixel* above, Pixel* out,
+                                               size_t stride) {
+    const bool from_left = above == nullptr || grid.gradient;
+    const uint32_t begin = from_left ? 0 : span.begin;
+    const uint32_t first = begin * tile_width;
+    const uint32_t end = span.end * tile_width < grid.columns ? span.end * tile_width : grid.columns;
+    // Tiles that vectors may unpack: of four rows of eight pixels, all of them in the image.
+    const uint32_t whole = rows == tile_height ? (end - first) / tile_width : 0;
+    const uint8_t* const table = table_row + begin / 2;
+    if (begin != 0) payload += payload_bytes<Set>(table_row, begin);
+    const uint32_t done =
+        from_left ? Set::template unpack_tiles<Pixel, false>(table, payload, whole, above, out, stride)
+                  : Set::template unpack_tiles<Pixel, true>(table, payload, whole, above + first, out + first, stride);
+    payload = unpack_tiles(table_row, payload, begin + done, span.end, grid.columns, rows, out, stride);
+    if (span.end < grid.tiles_across) {
+        payload += payload_bytes<Set>(table_row + span.end / 2, grid.tiles_across - span.end);
+    }
+    const uint32_t left = from_left ? 0 : first + done * tile_width;  // columns from here on are not yet added up
     for (uint32_t y = 0; y < rows; ++y) {
         Pixel* const row = out + y * stride;
-        if (above == nullptr || grid.gradient) sum_from_left(row, grid.columns);
-        if (above != nullptr) add_above(above, row, grid.columns);
+        if (above == nullptr || grid.gradient) sum_from_left<Set>(row, end);
+        if (above != nullptr) add_above(above + left, row + left, end - left);
         above = row;
     }
     return payload;
 }
 
 // One checked segment into `out`, whose rows lie `stride` pixels apart.
-template <class Pixel>
+template <class Set, class Pixel>
 PYRAD_HD inline void decode_segment(const uint8_t* chunk, const Grid& grid, uint32_t segment, Pixel* out,
                                     size_t stride) {
     const uint8_t* table_row = chunk + segment_offset(chunk, segment);
@@ -244,7 +285,8 @@ PYRAD_HD inline void decode_segment(const uint8_t* chunk, const Grid& grid, uint
     const Pixel* above = nullptr;
     for (uint32_t row = 0; row < rows; row += tile_height) {
         const uint32_t count = rows - row < tile_height ? rows - row : tile_height;
-        payload = decode_tile_row(table_row, payload, grid, count, above, out + row * stride, stride);
+        payload =
+            decode_tile_row<Set>(table_row, payload, grid, whole_row(grid), count, above, out + row * stride, stride);
         above = out + (row + count - 1) * stride;
         table_row += grid.table_row_bytes;
     }

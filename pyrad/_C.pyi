@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['crc32c', 'device_report', 'percentiles', 'preprocess', 'read_ranges', 'record_dtype', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_portable']
+__all__: list[str] = ['crc32c', 'device_report', 'instructions', 'percentiles', 'preprocess', 'read_ranges', 'record_dtype', 'require_device', 'statuses', 'tilepack_decode', 'tilepack_encode', 'use_instructions']
 def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
     """
     CRC-32C of a contiguous buffer; portable=True takes the table even where the processor has the instruction.
@@ -15,6 +15,10 @@ def crc32c(data: typing_extensions.Buffer, /, *, portable: bool = False) -> int:
 def device_report() -> dict:
     """
     What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.
+    """
+def instructions() -> list[str]:
+    """
+    The sets of vector instructions that this processor has and the core is compiled for; the first is in use.
     """
 def percentiles(image: numpy.ndarray, fractions: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], /, *, low: typing.SupportsInt | typing.SupportsIndex, high: typing.SupportsInt | typing.SupportsIndex) -> list[float]:
     """
@@ -48,7 +52,7 @@ def tilepack_encode(image: numpy.ndarray) -> bytes:
     """
     Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.
     """
-def use_portable(only: bool) -> None:
+def use_instructions(name: str) -> None:
     """
-    Run the code compiled for any processor even on one with AVX2, so that tests can compare the twins.
+    Run the code compiled for a set of instructions(), so that tests can compare them.
     """

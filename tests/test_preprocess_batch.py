@@ -8,6 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixels import Case, batch, render, rendered
+from processors import SETS, compiled_for
 from tolerances import assert_close, assert_same
 
 from pyrad import ops
@@ -59,13 +60,6 @@ def test_the_codec_changes_no_bit(crc):
     assert_same(rendered(mixed(), SIZE, tilepack=False, crc=crc, **COLOUR), raw)
 
 
-@pytest.fixture
-def portable():
-    """Switch the core between the code for this processor and the code for any."""
-    yield ops._C.use_portable
-    ops._C.use_portable(False)
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
@@ -75,20 +69,17 @@ def portable():
 )
 def test_the_processor_changes_no_bit(shape, size, function, bfloat16):
     case = Case(pixels=noise(shape, "uint16"), center=20000.0, width=33333.0, function=function)
-    outs = []
-    try:
-        for only in (False, True):
-            ops._C.use_portable(only)
-            outs.append(rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR))
-    finally:
-        ops._C.use_portable(False)
-    assert_same(*outs)
+    fast = rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR)
+    for name in SETS[1:]:
+        with compiled_for(name):
+            assert_same(rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR), fast)
 
 
-def test_the_processor_changes_no_bit_of_a_mixed_batch(portable):
+@pytest.mark.parametrize("name", SETS[1:])
+def test_the_processor_changes_no_bit_of_a_mixed_batch(name):
     fast = rendered(mixed(), SIZE, **COLOUR)
-    portable(True)
-    assert_same(rendered(mixed(), SIZE, **COLOUR), fast)
+    with compiled_for(name):
+        assert_same(rendered(mixed(), SIZE, **COLOUR), fast)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

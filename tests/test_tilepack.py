@@ -9,6 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processors import SETS, compiled_for
 
 from pyrad import ops
 from pyrad.errors import CorruptChunkError
@@ -102,16 +103,34 @@ def test_both_predictors_of_the_oracle_are_decoded():
                 np.testing.assert_array_equal(decoded(reference._encode(image, flags), image), image)
 
 
-def test_the_portable_twin_writes_and_reads_the_same_bytes():
-    images = [image_of(kind, (133, 45), dtype) for dtype in DTYPES for kind in KINDS]
+@pytest.mark.parametrize("name", SETS)
+def test_every_processor_writes_and_reads_the_same_bytes(name):
+    images = [image_of(kind, (133, 173), dtype) for dtype in DTYPES for kind in KINDS]
     chunks = [ops.tilepack_encode(image) for image in images]
-    ops._C.use_portable(True)
-    try:
+    with compiled_for(name):
         for image, chunk in zip(images, chunks, strict=True):
             assert ops.tilepack_encode(image) == chunk
             np.testing.assert_array_equal(decoded(chunk, image), image)
-    finally:
-        ops._C.use_portable(False)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_every_processor_decodes_every_width_beside_every_other(data):
+    """Tiles of drawn widths, in the columns that vectors unpack together and in those that are left."""
+    dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
+    rows, columns = data.draw(st.integers(1, 140)), data.draw(st.integers(1, 300))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    tiles = ((rows + 3) // 4, (columns + 7) // 8)
+    bits = np.kron(rng.integers(0, 8 * dtype.itemsize + 1, tiles), np.ones((4, 8), int))[:rows, :columns]
+    residuals = rng.integers(0, 1 << bits) - (1 << bits >> 1)
+    gradient = data.draw(st.booleans())
+    if gradient:
+        residuals = residuals.cumsum(axis=1)
+    image = residuals.cumsum(axis=0).astype(f"i{dtype.itemsize}").view(dtype)
+    chunk = reference._encode(image, int(gradient))
+    for name in SETS:
+        with compiled_for(name):
+            np.testing.assert_array_equal(decoded(chunk, image), image)
 
 
 def test_the_gradient_is_chosen_where_it_saves_a_sixteenth():

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "encode.h"
+#include "instructions.h"
 
 namespace {
 
@@ -22,9 +23,9 @@ void decode(const uint8_t* chunk, size_t size, uint32_t rows, uint32_t columns, 
     std::unique_ptr<uint8_t[]> exact(new uint8_t[size]);  // so that ASan guards its very end
     memcpy(exact.get(), chunk, size);
     const pyrad::Status status = pyrad::decode_chunk(exact.get(), size, rows, columns, dtype, fast.data());
-    pyrad::portable_only = true;
+    pyrad::instructions_in_use = pyrad::Instructions::portable;
     require(pyrad::decode_chunk(exact.get(), size, rows, columns, dtype, portable.data()) == status);
-    pyrad::portable_only = false;
+    pyrad::instructions_in_use = pyrad::best_instructions();
     require(fast == portable);
     if (status != pyrad::Status::ok) require(fast == before);
 }

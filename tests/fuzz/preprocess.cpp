@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "instructions.h"
+
 namespace {
 
 constexpr uint32_t side = 24;  // of the output
@@ -53,9 +55,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<uint8_t> fast, portable;
     std::vector<int32_t> fast_statuses, portable_statuses;
     run(input, records, data[0], fast, fast_statuses);
-    pyrad::portable_only = true;
+    pyrad::instructions_in_use = pyrad::Instructions::portable;
     run(input, records, data[0], portable, portable_statuses);
-    pyrad::portable_only = false;
+    pyrad::instructions_in_use = pyrad::best_instructions();
     if (fast != portable || fast_statuses != portable_statuses) abort();
     return 0;
 }

@@ -1,0 +1,276 @@
+// tilepack by vector instructions, a struct for each set of them: the same bits as tilepack.h.
+//
+// Note [one kernel a set] A function that uses vector instructions must be compiled for them, and its callers too if it
+// is to be inlined. So each struct names its few operations and takes the kernels in by including kernels.inc.
+//
+// `Words` are `tiles` groups of eight lanes of 16 bits: a row of so many tiles. `Block` is 16 bytes,
+// `Floats` eight floats.
+#pragma once
+
+#include <type_traits>
+
+#include "instructions.h"
+#include "tilepack.h"
+#include "window.h"
+
+#if defined(PYRAD_X86)
+#include <immintrin.h>
+#elif defined(PYRAD_ARM)
+#include <arm_neon.h>
+#endif
+
+namespace pyrad {
+
+// The operations that there are without vectors: none of the tiles and pixels is done.
+struct Portable {
+    PYRAD_HD static uint32_t sum_codes(const uint8_t*, uint32_t, uint64_t&, uint32_t&) { return 0; }
+    template <class Pixel, bool summed>
+    PYRAD_HD static uint32_t unpack_tiles(const uint8_t*, const uint8_t*&, uint32_t, const Pixel*, Pixel*, size_t) {
+        return 0;
+    }
+    template <class Pixel>
+    PYRAD_HD static uint32_t sum_from_left(Pixel*, uint32_t) {
+        return 0;
+    }
+    template <class Pixel>
+    static void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
+        tilepack::pack_row(residual, width, packed);
+    }
+    template <class Pixel>
+    static uint32_t ramp_row(const uint8_t*, uint32_t, const WindowParams&, float*) {
+        return 0;
+    }
+    static void transpose(const float* __restrict from, size_t from_stride, float* __restrict to, size_t to_stride) {
+        for (uint32_t row = 0; row < 8; ++row) {
+            for (uint32_t column = 0; column < 8; ++column)
+                to[column * to_stride + row] = from[row * from_stride + column];
+        }
+    }
+};
+
+// How the eight fields of one width become eight lanes: each lane is brought the two bytes its field lies in (0x80
+// brings a zero), `left` drops the bits above the field, `right` those below, with the sign.
+struct alignas(16) FieldLayout {
+    uint8_t shuffle[16];
+    int16_t left[tilepack::tile_width];
+    int16_t right[tilepack::tile_width];
+};
+
+struct FieldLayouts {
+    FieldLayout of_code[16];
+    uint8_t width[16];  // of a code; 0 where it is invalid
+};
+
+// `Set::left(width, bit)` and `Set::right(width)` are the operands that a set's `spread` takes.
+template <class Set>
+constexpr FieldLayouts make_field_layouts() {
+    FieldLayouts layouts{};
+    for (uint32_t code = 0; code < 16; ++code) {
+        const uint32_t width = code <= 10 ? code : code <= 12 ? 4 * (code - 8) : 0;
+        layouts.width[code] = static_cast<uint8_t>(width);
+        for (uint32_t field = 0; field < tilepack::tile_width; ++field) {
+            const uint32_t byte = field * width / 8;
+            const uint32_t bit = field * width % 8;
+            FieldLayout& layout = layouts.of_code[code];
+            layout.shuffle[2 * field] = static_cast<uint8_t>(width == 0 ? 0x80 : byte);
+            layout.shuffle[2 * field + 1] = static_cast<uint8_t>(bit + width > 8 ? byte + 1 : 0x80);
+            layout.left[field] = Set::left(width == 0 ? 16 : width, width == 0 ? 0 : bit);
+            layout.right[field] = Set::right(width);
+        }
+    }
+    return layouts;
+}
+
+template <class Set>
+inline constexpr FieldLayouts field_layouts = make_field_layouts<Set>();
+
+#if defined(PYRAD_X86)
+
+PYRAD_COMPILE_FOR(PYRAD_AVX2)
+struct Avx2 {
+    using Set = Avx2;
+    static constexpr uint32_t tiles = 2;
+    using Words = __m256i;
+    using Block = __m128i;
+    using Floats = __m256;
+
+    // No instruction shifts 16-bit lanes each by its own count: both shifts are multiplications, the second by 2^width
+    // for the upper half of the product. That is 0 of 16 bits for a width of 16, which is told apart by it.
+    static constexpr bool full_width_apart = true;
+    static constexpr int16_t left(uint32_t width, uint32_t bit) {
+        return static_cast<int16_t>(1 << (16 - width - bit));
+    }
+    static constexpr int16_t right(uint32_t width) { return static_cast<int16_t>(1 << width); }
+    template <bool some_are_full>
+    static inline Words spread(Words packed, Words shuffle, Words left, Words right) {
+        const Words bytes = _mm256_shuffle_epi8(packed, shuffle);
+        const Words fields = _mm256_mulhi_epi16(_mm256_mullo_epi16(bytes, left), right);
+        if constexpr (!some_are_full) return fields;
+        return _mm256_or_si256(fields, _mm256_and_si256(bytes, _mm256_cmpeq_epi16(right, zero())));
+    }
+    static inline Words add(Words a, Words b, uint16_t /*pixel*/) { return _mm256_add_epi16(a, b); }
+    static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm256_add_epi8(a, b); }
+    static inline Words narrow(Words even, Words odd) { return _mm256_packs_epi16(even, odd); }
+
+    static inline Words zero() { return _mm256_setzero_si256(); }
+    static inline Words load(const void* at) { return _mm256_loadu_si256(static_cast<const Words*>(at)); }
+    static inline void store(void* at, Words words) { _mm256_storeu_si256(static_cast<Words*>(at), words); }
+    static inline Words gather(const void* const* at) {
+        return _mm256_inserti128_si256(_mm256_castsi128_si256(load_block(at[0])), load_block(at[1]), 1);
+    }
+
+#include "kernels.inc"
+#include "x86.inc"
+};
+PYRAD_COMPILE_FOR_ANY
+
+PYRAD_COMPILE_FOR(PYRAD_AVX512)
+struct Avx512 {
+    using Set = Avx512;
+    static constexpr uint32_t tiles = 4;
+    using Words = __m512i;
+    using Block = __m128i;
+    using Floats = __m256;
+
+    static constexpr bool full_width_apart = false;
+    static constexpr int16_t left(uint32_t width, uint32_t bit) { return static_cast<int16_t>(16 - width - bit); }
+    static constexpr int16_t right(uint32_t width) { return static_cast<int16_t>(16 - width); }
+    template <bool some_are_full>
+    static inline Words spread(Words packed, Words shuffle, Words left, Words right) {
+        return _mm512_srav_epi16(_mm512_sllv_epi16(_mm512_shuffle_epi8(packed, shuffle), left), right);
+    }
+    static inline Words add(Words a, Words b, uint16_t /*pixel*/) { return _mm512_add_epi16(a, b); }
+    static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm512_add_epi8(a, b); }
+    static inline Words narrow(Words even, Words odd) { return _mm512_packs_epi16(even, odd); }
+
+    static inline Words zero() { return _mm512_setzero_si512(); }
+    static inline Words load(const void* at) { return _mm512_loadu_si512(at); }
+    static inline void store(void* at, Words words) { _mm512_storeu_si512(at, words); }
+    static inline Words gather(const void* const* at) {
+        const __m512i two = _mm512_inserti64x2(_mm512_castsi128_si512(load_block(at[0])), load_block(at[1]), 1);
+        return _mm512_inserti64x2(_mm512_inserti64x2(two, load_block(at[2]), 2), load_block(at[3]), 3);
+    }
+
+#include "kernels.inc"
+#include "x86.inc"
+};
+PYRAD_COMPILE_FOR_ANY
+
+#elif defined(PYRAD_ARM)
+
+struct Neon {
+    using Set = Neon;
+    static constexpr uint32_t tiles = 1;
+    using Words = int16x8_t;
+    using Block = uint8x16_t;
+    using Floats = float32x4x2_t;
+
+    static constexpr bool full_width_apart = false;
+    static constexpr int16_t left(uint32_t width, uint32_t bit) { return static_cast<int16_t>(16 - width - bit); }
+    static constexpr int16_t right(uint32_t width) {
+        return static_cast<int16_t>(static_cast<int>(width) - 16);
+    }  // a shift to the left by less than 0
+    template <bool some_are_full>
+    static inline Words spread(Words packed, Words shuffle, Words left, Words right) {
+        const Block bytes = vqtbl1q_u8(vreinterpretq_u8_s16(packed), vreinterpretq_u8_s16(shuffle));
+        return vshlq_s16(vshlq_s16(vreinterpretq_s16_u8(bytes), left), right);
+    }
+    static inline Words add(Words a, Words b, uint16_t /*pixel*/) { return vaddq_s16(a, b); }
+    static inline Words add(Words a, Words b, uint8_t /*pixel*/) {
+        return vreinterpretq_s16_s8(vaddq_s8(vreinterpretq_s8_s16(a), vreinterpretq_s8_s16(b)));
+    }
+    static inline Words narrow(Words even, Words odd) {
+        return vreinterpretq_s16_s8(vcombine_s8(vmovn_s16(even), vmovn_s16(odd)));
+    }
+
+    static inline Words zero() { return vdupq_n_s16(0); }
+    static inline Words load(const void* at) { return vreinterpretq_s16_u8(load_block(at)); }
+    static inline void store(void* at, Words words) { store_block(at, vreinterpretq_u8_s16(words)); }
+    static inline Words gather(const void* const* at) { return load(at[0]); }
+
+    static inline Block load_block(const void* at) { return vld1q_u8(static_cast<const uint8_t*>(at)); }
+    static inline void store_block(void* at, Block block) { vst1q_u8(static_cast<uint8_t*>(at), block); }
+    static inline Block add_block(Block a, Block b, uint8_t /*pixel*/) { return vaddq_u8(a, b); }
+    static inline Block add_block(Block a, Block b, uint16_t /*pixel*/) {
+        return vreinterpretq_u8_u16(vaddq_u16(vreinterpretq_u16_u8(a), vreinterpretq_u16_u8(b)));
+    }
+    template <int bytes>
+    static inline Block shift_block(Block block) {
+        return vextq_u8(vdupq_n_u8(0), block, 16 - bytes);
+    }
+    static inline Block last_lane(Block block, uint8_t /*pixel*/) { return vdupq_laneq_u8(block, 15); }
+    static inline Block last_lane(Block block, uint16_t /*pixel*/) {
+        return vreinterpretq_u8_u16(vdupq_laneq_u16(vreinterpretq_u16_u8(block), 7));
+    }
+    static inline Block zero_block() { return vdupq_n_u8(0); }
+    static inline Block low_nibbles(Block block) { return vandq_u8(block, vdupq_n_u8(15)); }
+    static inline Block high_nibbles(Block block) { return vshrq_n_u8(block, 4); }
+    static inline Block look_up(Block table, Block nibbles) { return vqtbl1q_u8(table, nibbles); }
+    static inline Block larger(Block a, Block b) { return vmaxq_u8(a, b); }
+    static inline uint32_t largest(Block block) { return vmaxvq_u8(block); }
+    static inline uint32_t total(Block block) { return vaddlvq_u8(block); }
+
+    static inline Floats load_floats(const float* at) { return {vld1q_f32(at), vld1q_f32(at + 4)}; }
+    static inline void store_floats(float* at, Floats floats) {
+        vst1q_f32(at, floats.val[0]);
+        vst1q_f32(at + 4, floats.val[1]);
+    }
+    static inline Floats all(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
+    static inline Floats fused(Floats a, Floats b, Floats c) {
+        return {vfmaq_f32(c.val[0], a.val[0], b.val[0]), vfmaq_f32(c.val[1], a.val[1], b.val[1])};
+    }
+    static inline Floats clamp_floats(Floats x, Floats low, Floats high) {  // the limit where x is no number
+        for (float32x4_t& half : x.val) {
+            half = vbslq_f32(vcgtq_f32(half, low.val[0]), half, low.val[0]);
+            half = vbslq_f32(vcltq_f32(half, high.val[0]), half, high.val[0]);
+        }
+        return x;
+    }
+    // Eight pixels, `less` subtracted from each.
+    static inline Floats widen(const uint8_t* at, int32_t less, int16_t /*pixel*/) {
+        const int16x8_t pixels = vreinterpretq_s16_u8(load_block(at));
+        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
+    }
+    static inline Floats widen(const uint8_t* at, int32_t less, uint16_t /*pixel*/) {
+        const uint16x8_t pixels = vreinterpretq_u16_u8(load_block(at));
+        return minus(vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(pixels))),
+                     vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(pixels))), less);
+    }
+    static inline Floats widen(const uint8_t* at, int32_t less, int8_t /*pixel*/) {
+        const int16x8_t pixels = vmovl_s8(vreinterpret_s8_u8(vld1_u8(at)));
+        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
+    }
+    static inline Floats widen(const uint8_t* at, int32_t less, uint8_t /*pixel*/) {
+        const int16x8_t pixels = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(at)));
+        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
+    }
+    static inline Floats minus(int32x4_t low, int32x4_t high, int32_t less) {
+        const int32x4_t all = vdupq_n_s32(less);
+        return {vcvtq_f32_s32(vsubq_s32(low, all)), vcvtq_f32_s32(vsubq_s32(high, all))};
+    }
+
+    template <class Pixel>
+    static inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
+        tilepack::pack_row(residual, width, packed);
+    }
+    static inline void transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
+        for (uint32_t row = 0; row < 8; row += 4) {
+            for (uint32_t column = 0; column < 8; column += 4) {
+                const float* const f = from + row * from_stride + column;
+                float* const t = to + column * to_stride + row;
+                const float32x4x2_t a = vtrnq_f32(vld1q_f32(f), vld1q_f32(f + from_stride));
+                const float32x4x2_t b = vtrnq_f32(vld1q_f32(f + 2 * from_stride), vld1q_f32(f + 3 * from_stride));
+                vst1q_f32(t, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
+                vst1q_f32(t + to_stride, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
+                vst1q_f32(t + 2 * to_stride, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
+                vst1q_f32(t + 3 * to_stride, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
+            }
+        }
+    }
+
+#include "kernels.inc"
+};
+
+#endif
+
+}  // namespace pyrad
