@@ -1,4 +1,4 @@
-"""Shapes of images and of a batch -> the rectangle of the output that each image fills, in record fields."""
+"""Shapes of images and of a batch -> the rectangle of the output that each image fills; and the way back."""
 
 from __future__ import annotations
 
@@ -38,6 +38,25 @@ def letterbox(
     dst_w = np.where(fills_width, columns, _rounded_ratio(wide * rows, tall, columns))
     dst_h = np.where(fills_width, _rounded_ratio(tall * columns, wide, rows), rows)
     return _fields((columns - dst_w + 1) // 2, (rows - dst_h + 1) // 2, dst_w, dst_h)
+
+
+def to_stored(records: NDArray[np.void]) -> NDArray[np.float64]:
+    """Take pixels of the output back to the stored image: float64 (n, 3, 3).
+
+    ``records`` (n,) say which box of the stored image fills which rectangle of the output, and whether it is
+    mirrored there (`pyrad.ops.RECORD_DTYPE`). Row and column of the output, and 1, become row and column of
+    the stored image, and 1; whole numbers are the middles of pixels on both sides.
+    """
+    affine = np.zeros((len(records), 3, 3))
+    affine[:, 2, 2] = 1.0
+    for row, axis in enumerate(("y", "x")):
+        low, high = records[f"{axis}0"], records[f"{axis}1"]
+        mirrored = records[f"flip_{axis}"] == 1
+        extent = (high - low) / records["dst_h" if axis == "y" else "dst_w"]
+        step = np.where(mirrored, -extent, extent)
+        affine[:, row, row] = step
+        affine[:, row, 2] = np.where(mirrored, high, low) - 0.5 + (0.5 - records[f"dst_{axis}"]) * step
+    return affine
 
 
 def _rounded_ratio(

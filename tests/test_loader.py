@@ -4,64 +4,22 @@ import gc
 import json
 import threading
 
-import numpy as np
 import pytest
 import torch
 from stores import build, key_of
+from toy_loading import LABELS, keys, open_small, pictures, same, small, take
 
 from pyrad.errors import CorruptChunkError, IntegrityError, PyradError, UsageError
 from pyrad.loader.augment import Augment
-from pyrad.loader.loader import Loader
 from pyrad.store.reader import open_store
-
-LABELS = ("cyst", "normal", "abscess")
-SHAPES = [((16, 24), "int16"), ((33, 20), "uint8"), ((20, 20), "uint16")]
-
-
-def pictures(count, seed=0):
-    """Images of three sizes and dtypes, turn and turn about."""
-    rng = np.random.default_rng(seed)
-    return [
-        rng.integers(0, 200, shape).astype(dtype)
-        for shape, dtype in (SHAPES[number % len(SHAPES)] for number in range(count))
-    ]
 
 
 @pytest.fixture(scope="module", params=["tilepack", "zstd"])
 def store(request, tmp_path_factory):
     """37 training samples with one label of three, 5 to validate on, none to test on."""
-    facts = [
-        {"labels": (LABELS[number % 3],), "split": "train" if number < 37 else "val"} for number in range(42)
-    ]
     path = tmp_path_factory.mktemp("stores") / f"{request.param}.zarr"
-    with open_store(build(path, pictures(42), facts, codec=request.param)) as opened:
+    with open_small(path, request.param) as opened:
         yield opened
-
-
-def small(store, **options):
-    return Loader(store, **{"batch_size": 8, "size": 12, "threads": 2, **options})
-
-
-def take(loader, batches):
-    """The next ``batches`` batches of a training loader, over as many `for` as it takes."""
-    found = []
-    while len(found) < batches:
-        for batch in loader:
-            found.append(batch)
-            if len(found) == batches:
-                break
-    return found
-
-
-def keys(batches):
-    return [key for batch in batches for key in batch.keys]
-
-
-def same(ours, theirs):
-    assert keys(ours) == keys(theirs)
-    for left, right in zip(ours, theirs, strict=True):
-        assert torch.equal(left.images, right.images)
-        assert torch.equal(left.labels, right.labels)
 
 
 def loader_threads():

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from pyrad.loader.augment import Augment
 from pyrad.loader.fetch import Fetcher
 from pyrad.loader.labels import members_of, read_targets, split_codes
 from pyrad.loader.pipeline import Pipeline
-from pyrad.loader.recipe import Recipe, Renderer
+from pyrad.loader.recipe import Placement, Recipe, Renderer
 from pyrad.records import SPLITS, Batch, Window
 from pyrad.store.reader import Store
 
@@ -107,6 +107,7 @@ class Loader:
         classes: Sequence[str] | None = None,
         multi_label: bool | None = None,
     ) -> None:
+        self._settings = {name: value for name, value in locals().items() if name != "self"}
         self.device, self.device_reason = _device(device)
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
@@ -169,9 +170,19 @@ class Loader:
             first, self._resume_at = self._resume_at, 0
             count = len(self) - first // self.batch_size
         self._position = first
-        for position, prepared in self._pipeline.run(
-            range(first, first + count * self.batch_size, self.batch_size)
-        ):
+        yield from self.batches(range(first, first + count * self.batch_size, self.batch_size))
+        if not self.shuffle:
+            self._position = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (self._settings, self.state_dict())
+
+    def batches(self, positions: Iterable[int]) -> Iterator[Batch]:
+        """Yield this rank's slices of the global batches that begin at ``positions``, prepared ahead.
+
+        Ends any earlier iteration; the loader stands after the batch that was yielded last.
+        """
+        for position, prepared in self._pipeline.run(positions):
             self._position = position + self.batch_size
             self._read_s += prepared.read_s
             self._preprocess_s += prepared.preprocess_s
@@ -179,8 +190,18 @@ class Loader:
             self._batches += 1
             yield prepared.batch
             del prepared  # while the next one is waited for, the last one may be freed
-        if not self.shuffle:
-            self._position = 0
+
+    def at(self, positions: NDArray[np.int64]) -> Batch:
+        """Make one batch of the images at ``positions`` (n,) of the sequence, whatever else is under way.
+
+        They are those of Note [one stream]; of an evaluation, position p is sample p, and from N on padding.
+        """
+        return self._make(positions).batch
+
+    def placement(self, positions: NDArray[np.int64]) -> Placement:
+        """Say where in their stored images the images at ``positions`` (n,) lie."""
+        epochs, drawn, _ = self._draw(positions)
+        return self._renderer.placement(drawn, epochs)
 
     def close(self) -> None:
         """Stop the threads of an iteration that is under way; it cannot go on."""
@@ -200,6 +221,17 @@ class Loader:
             UsageError: the state is of another store, split, seed, batch size or way of seeing images.
 
         """
+        position = self.position_of(state)
+        self.close()
+        self._position = self._resume_at = position
+
+    def position_of(self, state: Mapping[str, Any]) -> int:
+        """Return the position that a ``state`` of this loader holds.
+
+        Raises:
+            UsageError: it is of another store, split, seed, batch size or way of seeing images.
+
+        """
         if state.get("version") != STATE_VERSION:
             raise UsageError(
                 f"the loader's state has version {state.get('version')!r}; this pyrad reads {STATE_VERSION}"
@@ -217,8 +249,7 @@ class Loader:
                 f"the loader's state has position {position!r}; it is a multiple of {self.batch_size} from 0 "
                 f"to below {limit}"
             )
-        self.close()
-        self._position = self._resume_at = position
+        return position
 
     def report(self) -> dict[str, float]:
         """Where the time went since the loader was made, in seconds, and what came of it.
@@ -241,18 +272,10 @@ class Loader:
 
     def _prepare(self, position: int) -> _Prepared:
         """Make this rank's slice of the global batch that begins at ``position``."""
-        positions = sampler.rank_positions(position, self.batch_size, self.rank, self.world_size)
-        count = len(self.samples)
-        if self.shuffle:
-            epochs, indices = sampler.epoch_and_index(positions, count)
-            drawn = sampler.permute(indices, count, seed=self.seed, epochs=epochs)
-            valid = np.ones(len(positions), dtype=np.bool_)
-        else:
-            epochs, drawn, valid = (
-                np.zeros_like(positions),
-                np.minimum(positions, count - 1),
-                positions < count,
-            )
+        return self._make(sampler.rank_positions(position, self.batch_size, self.rank, self.world_size))
+
+    def _make(self, positions: NDArray[np.int64]) -> _Prepared:
+        epochs, drawn, valid = self._draw(positions)
         samples = self.samples[drawn]
         began_s = time.perf_counter()
         fetched = self._fetcher.fetch(samples)
@@ -266,6 +289,19 @@ class Loader:
             valid=torch.from_numpy(valid),
         )
         return _Prepared(batch=batch, read_s=read_s - began_s, preprocess_s=time.perf_counter() - read_s)
+
+    def _draw(
+        self, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return epochs, places in ``samples`` and what is no padding, of ``positions`` (n,)."""
+        if positions.size and positions.min() < 0:
+            raise IndexError(f"position {positions.min()} of the sequence; positions count from 0")
+        count = len(self.samples)
+        if self.shuffle:
+            epochs, indices = sampler.epoch_and_index(positions, count)
+            drawn = sampler.permute(indices, count, seed=self.seed, epochs=epochs)
+            return epochs, drawn, np.ones(len(positions), dtype=np.bool_)
+        return np.zeros_like(positions), np.minimum(positions, count - 1), positions < count
 
     def _labels(self, samples: NDArray[np.int64]) -> NDArray[Any]:
         return self._targets.multi_hot(samples) if self.multi_label else self._single[samples]
@@ -306,6 +342,13 @@ class Loader:
             "store": int(self.store.fingerprint[:15], 16),
             "settings": int(hashlib.sha256(text.encode()).hexdigest()[:15], 16),
         }
+
+
+def _made_again(settings: dict[str, Any], state: dict[str, int]) -> Loader:
+    """Unpickle a loader: its store is opened again, and it stands where the other one stood."""
+    loader = Loader(**settings)
+    loader.load_state_dict(state)
+    return loader
 
 
 def _device(device: str) -> tuple[str, str]:

@@ -60,6 +60,21 @@ class Recipe:
         return tuple(values) if len(values) == self.channels else tuple(values) * self.channels
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where n images that are seen lie in their stored images.
+
+    ``shape`` int64 (n, 2) is the rows and columns that are stored, ``spacing_mm`` (n, 2) the distance of rows
+    and of columns, nan where unknown; ``affine`` (n, 3, 3) takes (row, column, 1) of the output to those of
+    the stored image, times ``step`` (n, 2): the spacing, or 1 where it is unknown.
+    """
+
+    shape: NDArray[np.int64]
+    spacing_mm: NDArray[np.float64]
+    step: NDArray[np.float64]
+    affine: NDArray[np.float64]
+
+
 class Renderer:
     """Turns fetched chunks into images; everything that follows from the table is computed once, here.
 
@@ -140,6 +155,19 @@ class Renderer:
         self._place(records, drawn, epochs)
         return records
 
+    def placement(self, drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> Placement:
+        """Say where the images that `render` makes of ``drawn`` in ``epochs`` lie in the stored ones."""
+        bucket = self._store.locate(self._samples[drawn]).bucket
+        shape = np.stack([self._rows[bucket], self._columns[bucket]], axis=1)
+        records = np.zeros(len(drawn), ops.RECORD_DTYPE)
+        records["rows"], records["columns"] = shape.T
+        self._place(records, drawn, epochs)
+        spacing_mm = self._spacing_mm[drawn]
+        step = _steps(spacing_mm)
+        affine = geometry.to_stored(records)
+        affine[:, :2] *= step[:, :, None]
+        return Placement(shape=shape, spacing_mm=spacing_mm, step=step, affine=affine)
+
     def _place(self, records: NDArray[np.void], drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> None:
         """Say which part of each image is seen, and which rectangle of the output it fills."""
         recipe, spacing_mm = self._recipe, self._spacing_mm[drawn]
@@ -190,14 +218,19 @@ def middle(
     (n, 2) is the distance of rows and of columns: the aspect is one of millimetres where both are known
     (above 0), else of pixels.
     """
-    known = (np.isfinite(spacing_mm) & (spacing_mm > 0)).all(axis=1, keepdims=True)
-    step_y, step_x = np.where(known, spacing_mm, 1.0).T
+    step_y, step_x = _steps(spacing_mm).T
     wide, tall = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     # Of the output, one pixel shows this many millimetres (or pixels) where the tighter side fills it.
     shown = np.minimum(wide * step_x / size[1], tall * step_y / size[0])
     cut_x = np.maximum(wide - shown * size[1] / step_x, 0.0) / 2
     cut_y = np.maximum(tall - shown * size[0] / step_y, 0.0) / 2
     return np.asarray(boxes + np.stack([cut_x, cut_y, -cut_x, -cut_y], axis=1))
+
+
+def _steps(spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``spacing_mm`` (n, 2) where both are known (above 0), else 1: millimetres, or pixels."""
+    known = (np.isfinite(spacing_mm) & (spacing_mm > 0)).all(axis=1, keepdims=True)
+    return np.where(known, spacing_mm, 1.0)
 
 
 def _bucket_of(store: Store, samples: NDArray[np.int64]) -> NDArray[np.int64]:
