@@ -22,6 +22,9 @@ HOMES = {
     "botocore": ("store/bucket.py",),
     "matplotlib": ("eval/",),
     "torch": ("loader/", "models/", "train/", "eval/", "records.py"),
+    "lightning": ("loader/lightning.py",),
+    "pytorch_lightning": ("loader/lightning.py",),
+    "monai": ("loader/monai.py",),
     "ray": ("ingest/workers/cluster.py",),
     "pyrad._C": ("ops.py",),
 }
