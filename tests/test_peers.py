@@ -96,11 +96,11 @@ def test_time_and_memory_of_workers_are_counted():
 
 
 def test_the_window_that_peers_are_given_is_that_of_dicom(corpus):
-    from pixels import see, see_batch
+    from pixels import pool_of, see, see_batch
 
     numbers = np.arange(8)
     stored = np.stack([corpus.image(number) for number in numbers])
-    together = see_batch(stored, corpus.affine[numbers], corpus.side)
+    together = see_batch(stored, corpus.affine[numbers], corpus.side, pool_of(2))
     for number in numbers:
         alone = see(corpus.image(number), *corpus.affine[number], corpus.side)
         assert np.abs(alone.numpy() - corpus.expected[number % corpus.unique]).max() < 1e-4

@@ -1,34 +1,42 @@
-"""Stored values -> the normalised image, by torch: for peers that bring no such tools of their own.
+"""Stored values -> the normalised image, by numpy and torch: for peers that have no tools for it.
 
-Antialiased bilinear on float32; of what numpy, Pillow and torch offer this is the fastest way that gives the
-answer that is asked for (see benchmarks/LOG.md).
+Clamped to the window, resized (antialiased bilinear in float32), then scaled to [-1, 1]: the filter is
+linear, so that scaling may follow on the smaller image. Torch's filter is a little faster than Pillow's.
 """
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-GROUP = 16  # images at a time: their float32 values stay in the processor's cache
-
 
 def see(stored: NDArray[np.uint16], scale: float, offset: float, side: int) -> torch.Tensor:
-    """Window, resize and normalise one image (rows, columns): float32 (1, side, side)."""
+    """Return an image (rows, columns) as float32 (1, side, side): clip(stored * scale + offset, 0, 1) * 2 - 1."""
     y = torch.from_numpy(stored.astype(np.float32))
-    y.mul_(float(scale)).add_(float(offset)).clamp_(0, 1)
+    y.clamp_(float(-offset / scale), float((1 - offset) / scale))
     y = interpolate(y[None, None], (side, side), mode="bilinear", antialias=True)
-    return y[0].mul_(2).sub_(1)
+    return y[0].mul_(float(2 * scale)).add_(float(2 * offset - 1))
 
 
-def see_batch(stored: NDArray[np.uint16], affine: NDArray[np.float32], side: int) -> torch.Tensor:
-    """Do the same to a batch (n, rows, columns) with ``affine`` (n, 2), on torch's own threads."""
+def see_batch(
+    stored: NDArray[np.uint16], affine: NDArray[np.float32], side: int, pool: ThreadPoolExecutor
+) -> torch.Tensor:
+    """Do the same to a batch (n, rows, columns) with ``affine`` (n, 2) on the threads of ``pool``."""
     out = torch.empty(len(stored), 1, side, side)
-    for first in range(0, len(stored), GROUP):
-        some = slice(first, first + GROUP)
-        y = torch.from_numpy(stored[some].astype(np.float32))[:, None]
-        scale, offset = torch.from_numpy(affine[some]).T[:, :, None, None, None]
-        y.mul_(scale).add_(offset).clamp_(0, 1)
-        out[some] = interpolate(y, (side, side), mode="bilinear", antialias=True)
-    return out.mul_(2).sub_(1)
+
+    def one(at: int) -> None:
+        out[at] = see(stored[at], *affine[at], side)
+
+    for _ in pool.map(one, range(len(stored))):
+        pass
+    return out
+
+
+def pool_of(cores: int) -> ThreadPoolExecutor:
+    """Return as many threads as cores, for `see_batch`; torch's own would wait for each other all the time."""
+    torch.set_num_threads(1)
+    return ThreadPoolExecutor(cores)

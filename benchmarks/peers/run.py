@@ -2,8 +2,9 @@
 
 Each run is a process of its own with as many cores as are named, and no more, whatever threads it starts;
 peers take turns, so that a machine that slows down slows them all. Cold: what a peer reads is dropped from
-the page cache before it starts (posix_fadvise; what the disk itself caches stays). Hot: it is read once
-before. Data sets and environments are made once and kept in the scratch folder. A peer that cannot be
+the page cache before it starts (posix_fadvise; what the disk itself caches stays); what it prefetched before
+the clock started came from the disk before that, so that the share read meanwhile is told. Hot: all is read
+once before. Data sets and environments are made once and kept in the scratch folder. A peer that cannot be
 installed, fails, or delivers other than what was asked for is named with the reason.
 """
 
@@ -202,6 +203,7 @@ def _bytes(folder: Path) -> int:
 def _row(case: Case, runs: Sequence[Run], corpus: Corpus, sizes: dict[str, int]) -> dict[str, Any]:
     """Sum up one case; the times are those of an epoch."""
     epoch_s = [run["seconds"] * corpus.count / run["images"] for run in runs]
+    read = [run["bytes_read"] * corpus.count / run["images"] for run in runs]
     cpu_s = [1000 * run["cpu_seconds"] / run["images"] for run in runs]
     return {
         "peer": case.peer.name,
@@ -210,6 +212,7 @@ def _row(case: Case, runs: Sequence[Run], corpus: Corpus, sizes: dict[str, int])
         "cores": case.cores,
         "images/s": timing.rate(epoch_s, work=corpus.count, unit="images"),
         "CPU s/1000 images": f"{statistics.median(cpu_s):.2f} ({min(cpu_s):.2f}-{max(cpu_s):.2f})",
+        "% read": round(100 * statistics.median(read) / sizes[case.peer.name]),
         "MB on disk": round(sizes[case.peer.name] / 1e6),
         "peak MB": round(max(run["memory_bytes"] for run in runs) / 1e6),
         "greatest error": float(f"{max(run['error'] for run in runs):.1g}"),

@@ -38,9 +38,11 @@ def batches(
     def pipeline() -> tuple[Any, Any]:
         name, scale, offset, number = fn.external_source(source=source, num_outputs=4, batch=True)
         image = fn.reshape(decode(fn.io.file.read(name)), shape=[corpus.rows, corpus.rows, 1], layout="HWC")
-        y = math.clamp(image * scale + offset, 0.0, 1.0)
+        y = math.clamp(fn.cast(image, dtype=types.FLOAT), -offset / scale, (1.0 - offset) / scale)
         y = fn.resize(y, size=(corpus.side, corpus.side), interp_type=types.INTERP_LINEAR, antialias=True)
-        return fn.reshape(y * 2.0 - 1.0, shape=[1, corpus.side, corpus.side], layout="CHW"), number
+        return fn.reshape(
+            y * (2.0 * scale) + (2.0 * offset - 1.0), shape=[1, corpus.side, corpus.side], layout="CHW"
+        ), number
 
     built = pipeline()
     built.build()

@@ -14,7 +14,7 @@ from ffcv.fields import IntField, NDArrayField
 from ffcv.fields.decoders import IntDecoder, NDArrayDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.writer import DatasetWriter
-from pixels import see_batch
+from pixels import pool_of, see_batch
 
 from adapters.torch_workers import Batches
 
@@ -54,7 +54,8 @@ def batches(corpus: Corpus, folder: Path, cores: int) -> Batches:
         drop_last=True,
         pipelines={"image": [NDArrayDecoder()], "number": [IntDecoder()]},
     )
+    pool = pool_of(cores)
     while True:
         for images, numbers in loader:
             chosen = np.asarray(numbers).ravel()
-            yield see_batch(np.asarray(images), corpus.affine[chosen], corpus.side), chosen
+            yield see_batch(np.asarray(images), corpus.affine[chosen], corpus.side, pool), chosen

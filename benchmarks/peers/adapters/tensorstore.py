@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorstore
 from corpus import Corpus
-from pixels import see_batch
+from pixels import pool_of, see_batch
 
 from adapters.order import shuffled_numbers
 from adapters.torch_workers import Batches
@@ -38,11 +38,12 @@ def batches(corpus: Corpus, folder: Path, cores: int) -> Batches:
         },
     }
     array = tensorstore.open(spec, read=True).result()
+    pool = pool_of(cores)
     order = shuffled_numbers(corpus)
     numbers = next(order)
     read = array[numbers].read()
     while True:
         following = next(order)
         ahead = array[following].read()
-        yield see_batch(read.result(), corpus.affine[numbers], corpus.side), numbers
+        yield see_batch(read.result(), corpus.affine[numbers], corpus.side, pool), numbers
         numbers, read = following, ahead
