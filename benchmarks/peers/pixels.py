@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 
 def see(stored: NDArray[np.uint16], scale: float, offset: float, side: int) -> torch.Tensor:
-    """Return an image (rows, columns) as float32 (1, side, side): clip(stored * scale + offset, 0, 1) * 2 - 1."""
+    """Return clip(stored * scale + offset, 0, 1) * 2 - 1 of (rows, columns), resized: float32 (1, side, side)."""
     y = torch.from_numpy(stored.astype(np.float32))
     y.clamp_(float(-offset / scale), float((1 - offset) / scale))
     y = interpolate(y[None, None], (side, side), mode="bilinear", antialias=True)
@@ -37,6 +37,6 @@ def see_batch(
 
 
 def pool_of(cores: int) -> ThreadPoolExecutor:
-    """Return as many threads as cores, for `see_batch`; torch's own would wait for each other all the time."""
+    """Return as many threads as cores, for `see_batch`; torch's own would wait for each other."""
     torch.set_num_threads(1)
     return ThreadPoolExecutor(cores)
