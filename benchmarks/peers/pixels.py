@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 
 def see(stored: NDArray[np.uint16], scale: float, offset: float, side: int) -> torch.Tensor:
-    """Return clip(stored * scale + offset, 0, 1) * 2 - 1 of (rows, columns), resized: float32 (1, side, side)."""
+    """Return clip(stored * scale + offset, 0, 1) * 2 - 1, resized: float32 (1, side, side)."""
     y = torch.from_numpy(stored.astype(np.float32))
     y.clamp_(float(-offset / scale), float((1 - offset) / scale))
     y = interpolate(y[None, None], (side, side), mode="bilinear", antialias=True)
