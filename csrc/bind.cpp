@@ -229,7 +229,7 @@ py::dict devices() {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
     PYBIND11_NUMPY_DTYPE(LutRange, at, count, first);
     PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, modality_lut, voi_lut, x0, y0, x1, y1, rows, columns, s_ref,
                          a, b, pad_low, pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc, voi, invert,
