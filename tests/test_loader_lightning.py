@@ -1,5 +1,7 @@
 """A store under Lightning's Trainer: the loader's batches, and a run that goes on in mid-epoch."""
 
+import json
+
 import pytest
 import torch
 from toy_loading import keys, open_small, optional, same, small, take
@@ -133,3 +135,24 @@ def test_each_rank_takes_its_slice(store):
     module.trainer = TwoRanks()
     (batch,) = take(module.train_dataloader(), 1)
     assert batch.keys == take(small(store), 1)[0].keys[4:]
+
+
+class Writer(Watcher):
+    """Leaves the keys that each rank was shown."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_end(self):
+        names = [batch.keys for batch in self.trained]
+        (self.folder / f"{self.trainer.global_rank}.json").write_text(json.dumps(names))
+
+
+@pytest.mark.soak
+def test_two_processes_share_every_batch(store, tmp_path):
+    two = trainer(tmp_path, devices=2, strategy="ddp_spawn")
+    two.fit(Writer(tmp_path), datamodule=module_of(store))
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    whole = take(small(store, augment=Augment()), 12)
+    assert [first + second for first, second in zip(*seen, strict=True)] == [list(b.keys) for b in whole]
