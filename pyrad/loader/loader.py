@@ -30,6 +30,7 @@ from pyrad.loader.fetch import Fetcher
 from pyrad.loader.labels import members_of, read_targets, split_codes
 from pyrad.loader.pipeline import Pipeline
 from pyrad.loader.recipe import Placement, Recipe, Renderer
+from pyrad.loader.slabs import Slabs
 from pyrad.records import SPLITS, Batch, Window
 from pyrad.store.reader import Store
 
@@ -149,6 +150,7 @@ class Loader:
         share = max(1, threads // self._workers)
         self._fetcher = Fetcher(store, threads=share)
         self._renderer = Renderer(store, self.samples, self.recipe, seed=seed, threads=share)
+        self._slabs = Slabs(kept=prefetch + 2)  # those in use in turn: ready, being read, being made
         self._pipeline = Pipeline(self._prepare, workers=self._workers, prefetch=prefetch)
         self._keys = store.samples["key"]
         self._position = 0  # in global samples: where the next batch to be yielded begins
@@ -307,11 +309,10 @@ class Loader:
         return self._targets.multi_hot(samples) if self.multi_label else self._single[samples]
 
     def _empty(self, count: int) -> torch.Tensor:
-        # A new tensor a batch: what was yielded is never written to again.
         height, width = self.recipe.size
         channels = self.recipe.channels
         shape = (height, width, channels) if self.recipe.channels_last else (channels, height, width)
-        return torch.empty((count, *shape), dtype=self.dtype)
+        return self._slabs.empty((count, *shape), self.dtype)
 
     def _drawn(self, members: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the store indices that are drawn from: for training only those that have a target."""
