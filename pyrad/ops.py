@@ -27,7 +27,7 @@ NO_PADDING = (1, 0)
 _STORED_RANGE = (-32768 - 4, 65535 + 4)  # of every dtype, and a little more: a level may lie outside
 _FAR = 1e30  # times a step of the ramp, still finite in float32
 _PIXELS_A_BYTE = 64  # no chunk holds more: each 32 pixels cost at least the four bits of their width
-_SLAB_ALIGN = 64
+SLAB_ALIGN = 64
 
 
 class Status(IntEnum):
@@ -175,11 +175,15 @@ def slab_layout(sizes: Sequence[int] | NDArray[Any]) -> tuple[NDArray[np.uint64]
 
     The size has 64 bytes to spare, so that a decoder may load past the end of the last range.
     """
-    sizes_bytes = np.asarray(sizes, np.uint64)
-    padded = (sizes_bytes + np.uint64(_SLAB_ALIGN - 1)) // np.uint64(_SLAB_ALIGN) * np.uint64(_SLAB_ALIGN)
+    padded = slab_padded(np.asarray(sizes, np.int64)).astype(np.uint64)
     ends = np.cumsum(padded, dtype=np.uint64)
     total = int(ends[-1]) if ends.size else 0
-    return ends - padded, total + _SLAB_ALIGN
+    return ends - padded, total + SLAB_ALIGN
+
+
+def slab_padded(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What ranges of ``sizes`` bytes take in a slab: multiples of 64."""
+    return (sizes + (SLAB_ALIGN - 1)) // SLAB_ALIGN * SLAB_ALIGN
 
 
 def read_ranges(

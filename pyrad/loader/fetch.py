@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrad import ops
+from pyrad.loader.resident import Resident
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.reader import Located, Store
 
@@ -20,7 +21,8 @@ class Fetched:
 
     Chunk j is the ``size[j]`` bytes at ``offset[j]``. Where ``raw``, they are little-endian pixels whose
     checksum was checked; otherwise they are chunks as stored, ending in their crc32c, still to be checked.
-    The slab belongs to the thread that fetched it and holds until that thread fetches again.
+    The slab belongs to the thread that fetched it and holds until that thread fetches again, or is the
+    memory of what is resident; it is only read.
     """
 
     slab: NDArray[np.uint8]
@@ -31,11 +33,15 @@ class Fetched:
 
 
 class Fetcher:
-    """Reads batches, each thread into slabs of its own that grow to the largest batch and are used again."""
+    """Reads batches, each thread into slabs of its own that grow to the largest batch and are used again.
 
-    def __init__(self, store: Store, *, threads: int) -> None:
+    A batch that is ``resident`` as a whole is used where it lies; of another what is not is read.
+    """
+
+    def __init__(self, store: Store, *, threads: int, resident: Resident | None = None) -> None:
         self._store = store
         self._threads = threads
+        self._resident = resident
         self._slabs = threading.local()
 
     def fetch(self, samples: NDArray[np.int64]) -> Fetched:
@@ -47,16 +53,42 @@ class Fetcher:
 
         """
         located = self._store.locate(samples)
-        offset, total = ops.slab_layout(located.size)
-        slab = self._slab("stored", total)
-        with self._store.pinned(located.shard) as fds:
-            statuses = ops.read_ranges(fds, located.offset, located.size, slab, offset, threads=self._threads)
-        for chunk in np.flatnonzero(statuses):
-            sample, plane = place_of(located, int(chunk))
-            raise self._store.read_error(samples[sample], plane, int(statuses[chunk]))
+        slab, offset = self._stored(samples, located)
         if self._store.codec == "zstd":
             return self._inflate(samples, located, slab, offset)
         return Fetched(slab=slab, located=located, offset=offset, size=located.size, raw=False)
+
+    def _stored(
+        self, samples: NDArray[np.int64], located: Located
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """Chunks as they are stored: the memory in which they lie, and where in it."""
+        resident = self._resident
+        if resident is not None and resident.holds(samples).all():
+            return resident.memory, resident.offsets(samples, located)
+        offset, total = ops.slab_layout(located.size)
+        slab = self._slab("stored", total)
+        wanted = np.arange(len(offset))
+        if resident is not None:
+            here = np.repeat(resident.holds(samples), np.diff(located.first))
+            for chunk, begin in zip(
+                np.flatnonzero(here), resident.offsets(samples, located)[here], strict=True
+            ):
+                size = int(located.size[chunk])
+                slab[int(offset[chunk]) :][:size] = resident.memory[int(begin) :][:size]
+            wanted = wanted[~here]
+        with self._store.pinned(located.shard) as fds:
+            statuses = ops.read_ranges(
+                fds[wanted],
+                located.offset[wanted],
+                located.size[wanted],
+                slab,
+                offset[wanted],
+                threads=self._threads,
+            )
+        for failed in np.flatnonzero(statuses):
+            sample, plane = place_of(located, int(wanted[failed]))
+            raise self._store.read_error(samples[sample], plane, int(statuses[failed]))
+        return slab, offset
 
     def _inflate(
         self,

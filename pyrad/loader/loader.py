@@ -30,12 +30,14 @@ from pyrad.loader.fetch import Fetcher
 from pyrad.loader.labels import members_of, read_targets, split_codes
 from pyrad.loader.pipeline import Pipeline
 from pyrad.loader.recipe import Placement, Recipe, Renderer
+from pyrad.loader.resident import Resident
 from pyrad.loader.slabs import Slabs
 from pyrad.records import SPLITS, Batch, Window
 from pyrad.store.reader import Store
 
 STATE_VERSION = 1
 _POSITION_LIMIT = 2**62  # positions are int64, with room for a batch
+RESIDENCIES = ("stream", "ram")
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -71,6 +73,10 @@ class Loader:
         rank: this process among ``world_size``; it gets its slice of every global batch.
         world_size: how many processes share each global batch.
         threads: how many threads prepare batches; by default as many as this process may use.
+        residency: "stream" reads every batch from the store; "ram" reads the store once, compressed as it is,
+            into memory, and batches from there: never other batches, only sooner.
+        resident_bytes: how much memory that may take; by default three quarters of what is free. Of what does
+            not fit a fixed share stays on the disk (`Resident.share`).
         prefetch: how many batches may be ready or in preparation beyond the one in use.
         mean: subtracted from each channel in [0, 1].
         std: divides each channel after that.
@@ -101,6 +107,8 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         threads: int | None = None,
+        residency: str = "stream",
+        resident_bytes: int | None = None,
         prefetch: int = 2,
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.5,),
@@ -148,7 +156,14 @@ class Loader:
         # Two batches at a time: one is read while the other is decoded and resized.
         self._workers = min(2, threads, prefetch)
         share = max(1, threads // self._workers)
-        self._fetcher = Fetcher(store, threads=share)
+        if residency not in RESIDENCIES:
+            raise UsageError(f"residency {residency!r} is none of {', '.join(RESIDENCIES)}")
+        self.resident = (
+            Resident(store, self.samples, budget_bytes=resident_bytes, threads=threads)
+            if residency == "ram"
+            else None
+        )
+        self._fetcher = Fetcher(store, threads=share, resident=self.resident)
         self._renderer = Renderer(store, self.samples, self.recipe, seed=seed, threads=share)
         self._slabs = Slabs(kept=prefetch + 2)  # those in use in turn: ready, being read, being made
         self._pipeline = Pipeline(self._prepare, workers=self._workers, prefetch=prefetch)
