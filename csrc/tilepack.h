@@ -209,7 +209,9 @@ PYRAD_HD inline const uint8_t* unpack_tiles(const uint8_t* table_row, const uint
 }
 
 template <class Set, class Pixel>
-PYRAD_HD inline void sum_from_left(Pixel* row, uint32_t columns) {
+PYRAD_HD inline void sum_from_left(Pixel* row, uint32_t columns, Pixel before) {
+    if (columns == 0) return;
+    row[0] = static_cast<Pixel>(row[0] + before);
     uint32_t x = Set::sum_from_left(row, columns);
     Pixel sum = x == 0 ? Pixel{0} : row[x - 1];
     for (; x < columns; ++x) {
@@ -222,6 +224,9 @@ template <class Pixel>
 PYRAD_HD inline void add_above(const Pixel* __restrict above, Pixel* __restrict row, uint32_t columns) {
     for (uint32_t x = 0; x < columns; ++x) row[x] = static_cast<Pixel>(row[x] + above[x]);
 }
+
+// What residuals are summed with as they are unpacked; what is not done then is done afterwards.
+enum class Sums { none, down, left_and_down };
 
 // The tiles of a row that are wanted: `begin` to `end`, both even, or `end` the row's last.
 struct Span {
@@ -258,17 +263,26 @@ PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const u
     const uint32_t whole = rows == tile_height ? (end - first) / tile_width : 0;
     const uint8_t* const table = table_row + begin / 2;
     if (begin != 0) payload += payload_bytes<Set>(table_row, begin);
-    const uint32_t done =
-        from_left ? Set::template unpack_tiles<Pixel, false>(table, payload, whole, above, out, stride)
-                  : Set::template unpack_tiles<Pixel, true>(table, payload, whole, above + first, out + first, stride);
+    const bool all_at_once = !from_left || (above != nullptr && Set::sums_from_left_at_once);
+    uint32_t done;
+    if (!all_at_once) {
+        done = Set::template unpack_tiles<Pixel, Sums::none>(table, payload, whole, above, out, stride);
+    } else if (from_left) {
+        done = Set::template unpack_tiles<Pixel, Sums::left_and_down>(table, payload, whole, above, out, stride);
+    } else {
+        done = Set::template unpack_tiles<Pixel, Sums::down>(table, payload, whole, above + first, out + first, stride);
+    }
     payload = unpack_tiles(table_row, payload, begin + done, span.end, grid.columns, rows, out, stride);
     if (span.end < grid.tiles_across) {
         payload += payload_bytes<Set>(table_row + span.end / 2, grid.tiles_across - span.end);
     }
-    const uint32_t left = from_left ? 0 : first + done * tile_width;  // columns from here on are not yet added up
+    const uint32_t left = all_at_once ? first + done * tile_width : 0;  // columns from here on are not yet summed up
     for (uint32_t y = 0; y < rows; ++y) {
         Pixel* const row = out + y * stride;
-        if (above == nullptr || grid.gradient) sum_from_left<Set>(row, end);
+        if (above == nullptr || grid.gradient) {
+            const Pixel before = left == 0 ? Pixel{0} : static_cast<Pixel>(row[left - 1] - above[left - 1]);
+            sum_from_left<Set>(row + left, end - left, before);
+        }
         if (above != nullptr) add_above(above + left, row + left, end - left);
         above = row;
     }

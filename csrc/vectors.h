@@ -24,7 +24,8 @@ namespace pyrad {
 // The operations that there are without vectors: none of the tiles and pixels is done.
 struct Portable {
     PYRAD_HD static uint32_t sum_codes(const uint8_t*, uint32_t, uint64_t&, uint32_t&) { return 0; }
-    template <class Pixel, bool summed>
+    static constexpr bool sums_from_left_at_once = false;
+    template <class Pixel, tilepack::Sums>
     PYRAD_HD static uint32_t unpack_tiles(const uint8_t*, const uint8_t*&, uint32_t, const Pixel*, Pixel*, size_t) {
         return 0;
     }
@@ -112,6 +113,27 @@ struct Avx2 {
     static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm256_add_epi8(a, b); }
     static inline Words narrow(Words even, Words odd) { return _mm256_packs_epi16(even, odd); }
 
+    static constexpr bool sums_from_left_at_once = true;
+    template <class Pixel>
+    static inline Words sums_from_left(Words lanes, Pixel pixel) {
+        if constexpr (sizeof(Pixel) == 1) lanes = add(lanes, _mm256_slli_si256(lanes, 1), pixel);
+        lanes = add(lanes, _mm256_slli_si256(lanes, 2), pixel);
+        lanes = add(lanes, _mm256_slli_si256(lanes, 4), pixel);
+        lanes = add(lanes, _mm256_slli_si256(lanes, 8), pixel);
+        const Words low_half = _mm256_permute2x128_si256(lanes, lanes, 0x08);  // in the high half, zeros in the low
+        return add(lanes, last_of_halves(low_half, pixel), pixel);
+    }
+    static inline Words last_of_halves(Words lanes, uint16_t /*pixel*/) {
+        return _mm256_shuffle_epi8(lanes, _mm256_set1_epi16(0x0f0e));
+    }
+    static inline Words last_of_halves(Words lanes, uint8_t /*pixel*/) {
+        return _mm256_shuffle_epi8(lanes, _mm256_set1_epi8(15));
+    }
+    template <class Pixel>
+    static inline Words last_of_all(Words lanes, Pixel pixel) {
+        return last_of_halves(_mm256_permute2x128_si256(lanes, lanes, 0x11), pixel);
+    }
+
     static inline Words zero() { return _mm256_setzero_si256(); }
     static inline Words load(const void* at) { return _mm256_loadu_si256(static_cast<const Words*>(at)); }
     static inline void store(void* at, Words words) { _mm256_storeu_si256(static_cast<Words*>(at), words); }
@@ -142,6 +164,16 @@ struct Avx512 {
     static inline Words add(Words a, Words b, uint16_t /*pixel*/) { return _mm512_add_epi16(a, b); }
     static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm512_add_epi8(a, b); }
     static inline Words narrow(Words even, Words odd) { return _mm512_packs_epi16(even, odd); }
+
+    static constexpr bool sums_from_left_at_once = false;
+    template <class Pixel>
+    static inline Words sums_from_left(Words lanes, Pixel /*pixel*/) {
+        return lanes;
+    }
+    template <class Pixel>
+    static inline Words last_of_all(Words lanes, Pixel /*pixel*/) {
+        return lanes;
+    }
 
     static inline Words zero() { return _mm512_setzero_si512(); }
     static inline Words load(const void* at) { return _mm512_loadu_si512(at); }
@@ -181,6 +213,21 @@ struct Neon {
     }
     static inline Words narrow(Words even, Words odd) {
         return vreinterpretq_s16_s8(vcombine_s8(vmovn_s16(even), vmovn_s16(odd)));
+    }
+
+    static constexpr bool sums_from_left_at_once = true;
+    template <class Pixel>
+    static inline Words sums_from_left(Words lanes, Pixel pixel) {
+        Block sums = vreinterpretq_u8_s16(lanes);
+        if constexpr (sizeof(Pixel) == 1) sums = add_block(sums, shift_block<1>(sums), pixel);
+        sums = add_block(sums, shift_block<2>(sums), pixel);
+        sums = add_block(sums, shift_block<4>(sums), pixel);
+        sums = add_block(sums, shift_block<8>(sums), pixel);
+        return vreinterpretq_s16_u8(sums);
+    }
+    template <class Pixel>
+    static inline Words last_of_all(Words lanes, Pixel pixel) {
+        return vreinterpretq_s16_u8(last_lane(vreinterpretq_u8_s16(lanes), pixel));
     }
 
     static inline Words zero() { return vdupq_n_s16(0); }
