@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -92,7 +93,8 @@ def guard(file: tuple[int, str], frames: Sequence[int] = ()) -> Iterator[None]:
     allow_cpu(_here.limits.cpu_s)
     try:
         yield
-    except MemoryError:
+    except MemoryError as error:
+        clear_frames(error.__traceback__)  # what they hold is free now, however long the reason is kept
         raise Rejected("memory-limit") from None
     finally:
         allow_cpu(None)
