@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 TOLERANCE = 1e-4  # mean absolute difference of an image's y * 2 - 1; an adapter may name its own
 FEW_PIXELS = 10  # the same over nine pixels may be so many times greater
-BATCHES_FOR_MEMORY = 4
+BATCHES_FOR_MEMORY = 2
 
 Batches = Iterator[tuple[torch.Tensor, Any]]
 

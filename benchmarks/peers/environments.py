@@ -28,12 +28,12 @@ def python_of(requirements: Path, folder: Path) -> str:
     home = folder / requirements.stem
     python = home / "bin" / "python"
     stamp = home / "installed"
-    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    shared = "\n".join(path for path in sys.path if path.endswith("-packages"))
+    wanted = hashlib.sha256(b"".join([shared.encode(), *(path.read_bytes() for path in files)])).hexdigest()
     if not (stamp.is_file() and stamp.read_text() == wanted):
         venv.create(home, clear=True, symlinks=True)
         own = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        shared = [path for path in sys.path if path.endswith("-packages")]
-        (own / "shared.pth").write_text("\n".join(shared) + "\n")
+        (own / "shared.pth").write_text(shared)
         for path in files:
             _install(path, python)
         stamp.write_text(wanted)

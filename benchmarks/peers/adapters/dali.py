@@ -20,6 +20,7 @@ from adapters.order import shuffled_numbers
 from adapters.torch_workers import Batches
 
 SETTINGS = {"num_threads": "cores", "prefetch_queue_depth": 2, "antialias": True}
+TOLERANCE = 1e-3  # beyond an image's edge its filter repeats the last pixel; Pillow's and torch's ends there
 
 
 def batches(

@@ -12,6 +12,7 @@ from adapters import dali
 from adapters.torch_workers import Batches
 
 SETTINGS = dali.SETTINGS
+TOLERANCE = dali.TOLERANCE
 
 
 def batches(corpus: Corpus, folder: Path, cores: int) -> Batches:

@@ -13,6 +13,7 @@ from adapters import dali
 from adapters.torch_workers import Batches
 
 SETTINGS = dali.SETTINGS
+TOLERANCE = dali.TOLERANCE
 
 
 def batches(corpus: Corpus, folder: Path, cores: int) -> Batches:

@@ -14,12 +14,22 @@ import numpy as np
 import torch
 from corpus import Corpus
 from monai.data import CacheDataset, DataLoader, Dataset
+from monai.transforms import Transform
+from numpy.typing import NDArray
 from pixels import see
 
 from adapters import torch_workers
 from adapters.torch_workers import Batches
 
 SETTINGS = {**torch_workers.SETTINGS, "cache_rate": 1.0, "copy_cache": False}
+
+
+class Load(Transform):
+    """What is cached: MONAI keeps the results of its own kind of transforms alone."""
+
+    def __call__(self, path: str) -> NDArray[np.uint16]:
+        """Return the stored values."""
+        return np.load(path)
 
 
 class Seen(Dataset):
@@ -36,7 +46,7 @@ class Seen(Dataset):
 def batches(corpus: Corpus, folder: Path, cores: int) -> Batches:
     """Fill the cache, then read it."""
     paths = forms.paths(corpus, folder, "npy")
-    cached = CacheDataset(paths, transform=np.load, num_workers=cores, copy_cache=False, progress=False)
+    cached = CacheDataset(paths, transform=Load(), num_workers=cores, copy_cache=False, progress=False)
     return through_workers(cached, corpus, cores)
 
 

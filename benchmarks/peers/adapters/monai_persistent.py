@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+import torch
 from corpus import Corpus
 from monai.data import PersistentDataset
+from monai.transforms import Transform
 
 from adapters import monai_cache
 from adapters.torch_workers import Batches
@@ -17,15 +18,15 @@ from adapters.torch_workers import Batches
 SETTINGS = {**monai_cache.torch_workers.SETTINGS, "cache": "torch.save of the stored values"}
 
 
-class FromCorpus:
+class FromCorpus(Transform):
     """The deterministic transform whose results are kept: a number becomes its image."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
-    def __call__(self, number: int) -> np.ndarray:
+    def __call__(self, number: int) -> torch.Tensor:
         """Return what is stored."""
-        return self.corpus.image(number)
+        return torch.from_numpy(self.corpus.image(number))
 
 
 def write(corpus: Corpus, folder: Path) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapters import torchvision_schemas  # noqa: F401 - before streaming, which imports torchvision
+
+# isort: split
 import torch
 from corpus import Corpus
 from pixels import see
@@ -15,7 +18,7 @@ from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import clean_stale_shared_memory
 from torch.utils.data import DataLoader
 
-from adapters import torch_workers, torchvision_schemas  # noqa: F401 - before streaming
+from adapters import torch_workers
 from adapters.torch_workers import Batches
 
 SETTINGS = {**torch_workers.SETTINGS, "shuffle_algo": "py1e", "compression": None, "num_canonical_nodes": 1}
