@@ -96,7 +96,7 @@ def test_time_and_memory_of_workers_are_counted():
 
 
 def test_the_window_that_peers_are_given_is_that_of_dicom(corpus):
-    from pixels import pool_of, see, see_batch
+    from windowing import pool_of, see, see_batch
 
     numbers = np.arange(8)
     stored = np.stack([corpus.image(number) for number in numbers])

@@ -14,7 +14,7 @@ from ffcv.fields import IntField, NDArrayField
 from ffcv.fields.decoders import IntDecoder, NDArrayDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.writer import DatasetWriter
-from pixels import pool_of, see_batch
+from windowing import pool_of, see_batch
 
 from adapters.torch_workers import Batches
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from corpus import Corpus, open_corpus
 from litdata import StreamingDataLoader, StreamingDataset, optimize
-from pixels import see
+from windowing import see
 
 from adapters import torch_workers
 from adapters.torch_workers import Batches

@@ -16,7 +16,7 @@ from corpus import Corpus
 from monai.data import CacheDataset, DataLoader, Dataset
 from monai.transforms import Transform
 from numpy.typing import NDArray
-from pixels import see
+from windowing import see
 
 from adapters import torch_workers
 from adapters.torch_workers import Batches

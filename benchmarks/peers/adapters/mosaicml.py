@@ -13,10 +13,10 @@ from adapters import torchvision_schemas  # noqa: F401 - before streaming, which
 # isort: split
 import torch
 from corpus import Corpus
-from pixels import see
 from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import clean_stale_shared_memory
 from torch.utils.data import DataLoader
+from windowing import see
 
 from adapters import torch_workers
 from adapters.torch_workers import Batches

@@ -12,9 +12,9 @@ from typing import Any
 import forms
 import torch
 from corpus import Corpus
-from pixels import see
 from spdl.io import load_npy
 from spdl.pipeline import PipelineBuilder
+from windowing import see
 
 from adapters.order import shuffled_numbers
 from adapters.torch_workers import Batches

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorstore
 from corpus import Corpus
-from pixels import pool_of, see_batch
+from windowing import pool_of, see_batch
 
 from adapters.order import shuffled_numbers
 from adapters.torch_workers import Batches

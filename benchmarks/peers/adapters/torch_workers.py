@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from corpus import Corpus
 from numpy.typing import NDArray
-from pixels import see
 from torch.utils.data import DataLoader, Dataset
+from windowing import see
 
 Batches = Iterator[tuple[torch.Tensor, Any]]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import webdataset
 from corpus import Corpus
-from pixels import see
+from windowing import see
 
 from adapters.torch_workers import Batches
 
