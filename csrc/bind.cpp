@@ -164,13 +164,17 @@ bool is_plain(const py::array& array) {
     return (array.flags() & needed) == needed;
 }
 
+Sample sample_of(const py::array& out) {
+    if (py::isinstance<py::array_t<float>>(out)) return Sample::float32;
+    if (py::isinstance<py::array_t<uint16_t>>(out)) return Sample::bfloat16;
+    if (out.dtype().equal(py::dtype("float16"))) return Sample::float16;
+    throw py::type_error("out is float32, float16, or uint16 for the bits of bfloat16");
+}
+
 Output output_of(py::array& out, const Column<float>& scale, const Column<float>& shift, bool channels_last) {
     Output output{};
-    output.bfloat16 = py::isinstance<py::array_t<uint16_t>>(out);
+    output.sample = sample_of(out);
     output.channels_last = channels_last;
-    if (!output.bfloat16 && !py::isinstance<py::array_t<float>>(out)) {
-        throw py::type_error("out is float32, or uint16 for the bits of bfloat16");
-    }
     if (!is_plain(out) || out.ndim() != 4) throw py::value_error("out is C-contiguous and four-dimensional");
     const py::ssize_t channels = out.shape(channels_last ? 3 : 1);
     const py::ssize_t rows = out.shape(channels_last ? 1 : 2);
@@ -261,11 +265,10 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         "preprocess", &preprocess_batch, py::arg("slab").noconvert(), py::arg("records").noconvert(),
         py::arg("out").noconvert(), py::arg("scale").noconvert(), py::arg("shift").noconvert(), py::pos_only(),
         py::kw_only(), py::arg("luts").noconvert(), py::arg("channels_last") = false, py::arg("threads") = 1,
-        "Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32 or "
-        "uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts uint16 "
-        "(M,), "
-        "the entries of all lookup tables. Writes "
-        "fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.");
+        "Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32, "
+        "float16 or uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts "
+        "uint16 (M,), the entries of all lookup tables. Writes fma(y, scale, shift) into out and returns int32 (N,) "
+        "statuses; an image whose status is not 0 is all zeros.");
     m.def("record_dtype", [] { return py::dtype::of<Record>(); }, "The structured dtype of preprocess's records.");
     m.def("device_report", &devices,
           "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");

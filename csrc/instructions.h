@@ -12,8 +12,8 @@
 #endif
 
 // What functions between PYRAD_COMPILE_FOR(...) and PYRAD_COMPILE_FOR_ANY may use. The two x86 sets:
-#define PYRAD_AVX2 "avx2,fma,bmi,bmi2"
-#define PYRAD_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi,bmi2"
+#define PYRAD_AVX2 "avx2,fma,f16c,bmi,bmi2"
+#define PYRAD_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"
 
 #define PYRAD_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #if defined(__clang__)
@@ -38,7 +38,7 @@ inline bool has(Instructions set) {
 #if defined(PYRAD_X86)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+                      __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     if (set == Instructions::avx2) return avx2;
     if (set == Instructions::avx512) {
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -160,15 +160,18 @@ inline void resize_columns(const TapTable& table, uint32_t width, const float* a
 // --- Normalised rows into the output ---
 
 inline float as_sample(float value, float /*type*/) { return value; }
-inline uint16_t as_sample(float value, uint16_t /*type*/) { return bfloat16_bits(value); }
+inline Bfloat16 as_sample(float value, Bfloat16 /*type*/) { return {bfloat16_bits(value)}; }
+inline Float16 as_sample(float value, Float16 /*type*/) { return {float16_bits(value)}; }
 
-template <class Sample>
+template <class Set, class Sample>
 inline void store_row(const float* __restrict y, uint32_t width, float scale, float shift, Sample* __restrict out,
                       size_t step) {
+    uint32_t x = 0;
+    if constexpr (std::is_same_v<Sample, Float16>) x = Set::float16_row(y, width, scale, shift, out, step);
     if (step == 1) {
-        for (uint32_t x = 0; x < width; ++x) out[x] = as_sample(fmaf(y[x], scale, shift), Sample{});
+        for (; x < width; ++x) out[x] = as_sample(fmaf(y[x], scale, shift), Sample{});
     } else {
-        for (uint32_t x = 0; x < width; ++x) out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
+        for (; x < width; ++x) out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
     }
 }
 

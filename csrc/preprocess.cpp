@@ -145,20 +145,24 @@ struct Image {
     inline void visit(uint32_t channel, const Body& body) const {
         const size_t step = output.channels_last ? output.channels : 1;
         const size_t first = output.channels_last ? channel : channel * area();
-        if (output.bfloat16) {
-            body(static_cast<uint16_t*>(pixels) + first, step);
-        } else {
-            body(static_cast<float*>(pixels) + first, step);
+        switch (output.sample) {
+            case Sample::float32:
+                return body(static_cast<float*>(pixels) + first, step);
+            case Sample::bfloat16:
+                return body(static_cast<Bfloat16*>(pixels) + first, step);
+            case Sample::float16:
+                return body(static_cast<Float16*>(pixels) + first, step);
         }
     }
 
     size_t area() const { return size_t{output.rows} * output.columns; }
-    size_t bytes() const { return output.channels * area() * (output.bfloat16 ? sizeof(uint16_t) : sizeof(float)); }
+    size_t bytes() const { return output.channels * area() * bytes_per_sample(output.sample); }
 
+    template <class Set>
     inline void store(const float* y, uint32_t width, uint32_t at_y, uint32_t at_x, uint32_t channel) const {
         visit(channel, [&](auto* first, size_t step) {
             auto* out = first + (size_t{at_y} * output.columns + at_x) * step;
-            store_row(y, width, output.scale[channel], output.shift[channel], out, step);
+            store_row<Set>(y, width, output.scale[channel], output.shift[channel], out, step);
         });
     }
 
@@ -215,7 +219,7 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
         for (uint32_t lane = 0; lane < rows; ++lane) {
             const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - 1 - (begin + lane) : begin + lane);
             for (uint32_t c = channel; c < end_channel; ++c) {
-                image.store(scratch.lines.get() + lane * out_stride, r.dst_w, y, r.dst_x, c);
+                image.store<Set>(scratch.lines.get() + lane * out_stride, r.dst_w, y, r.dst_x, c);
             }
         }
     }

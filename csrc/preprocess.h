@@ -42,10 +42,23 @@ struct Record {
     uint8_t flip_x, flip_y;               // 1: mirrored
 };
 
+// What a sample of the output is; the last two are their bits.
+enum class Sample : uint8_t { float32 = 0, bfloat16 = 1, float16 = 2 };
+
+struct Bfloat16 {
+    uint16_t bits;
+};
+
+struct Float16 {
+    uint16_t bits;
+};
+
+inline size_t bytes_per_sample(Sample sample) { return sample == Sample::float32 ? 4 : 2; }
+
 // The batch, a caller's memory: (N, channels, rows, columns), or (N, rows, columns, channels) if channels_last.
 struct Output {
     void* pixels;
-    bool bfloat16;  // else float32
+    Sample sample;
     bool channels_last;
     uint32_t rows;
     uint32_t columns;
@@ -59,6 +72,23 @@ PYRAD_HD inline uint16_t bfloat16_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// Round to nearest, ties to even; from 65520 on infinity, as IEEE 754 has it. Not for NaN.
+PYRAD_HD inline uint16_t float16_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits >= 0x47800000) return static_cast<uint16_t>(sign | 0x7c00);  // 65536
+    if (bits < 0x38800000) {  // 2^-14: below it steps are of 2^-24, which are the steps of float32 at 1/2
+        float magnitude;
+        memcpy(&magnitude, &bits, sizeof bits);
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, sizeof bits);
+        return static_cast<uint16_t>(sign | (bits - 0x3f000000));
+    }
+    return static_cast<uint16_t>(sign | ((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13));
 }
 
 // What a batch is made of: chunks, and the entries of all lookup tables.

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "instructions.h"
+#include "preprocess.h"
 #include "tilepack.h"
 #include "window.h"
 
@@ -41,6 +42,7 @@ struct Portable {
     static uint32_t ramp_row(const uint8_t*, uint32_t, const WindowParams&, float*) {
         return 0;
     }
+    static uint32_t float16_row(const float*, uint32_t, float, float, Float16*, size_t) { return 0; }
     static void transpose(const float* __restrict from, size_t from_stride, float* __restrict to, size_t to_stride) {
         for (uint32_t row = 0; row < 8; ++row) {
             for (uint32_t column = 0; column < 8; ++column)
@@ -261,6 +263,10 @@ struct Neon {
     static inline void store_floats(float* at, Floats floats) {
         vst1q_f32(at, floats.val[0]);
         vst1q_f32(at + 4, floats.val[1]);
+    }
+    static inline void store_float16(Float16* at, Floats floats) {
+        const float16x8_t halves = vcombine_f16(vcvt_f16_f32(floats.val[0]), vcvt_f16_f32(floats.val[1]));
+        store_block(at, vreinterpretq_u8_f16(halves));
     }
     static inline Floats all(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
     static inline Floats fused(Floats a, Floats b, Floats c) {

@@ -26,7 +26,7 @@ def percentiles(image: numpy.ndarray, fractions: collections.abc.Sequence[typing
     """
 def preprocess(slab: numpy.typing.NDArray[numpy.uint8], records: numpy.ndarray, out: numpy.ndarray, scale: numpy.typing.NDArray[numpy.float32], shift: numpy.typing.NDArray[numpy.float32], /, *, luts: numpy.typing.NDArray[numpy.uint16], channels_last: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
     """
-    Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32 or uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts uint16 (M,), the entries of all lookup tables. Writes fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.
+    Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32, float16 or uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts uint16 (M,), the entries of all lookup tables. Writes fma(y, scale, shift) into out and returns int32 (N,) statuses; an image whose status is not 0 is all zeros.
     """
 def read_ranges(fds: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.uint64], sizes: numpy.typing.NDArray[numpy.uint64], slab: numpy.typing.NDArray[numpy.uint8], slab_offsets: numpy.typing.NDArray[numpy.uint64], /, *, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.int32]:
     """

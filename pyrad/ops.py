@@ -295,7 +295,7 @@ def _first_above(
 def preprocess(
     slab: NDArray[np.uint8],
     records: NDArray[np.void],
-    out: NDArray[np.float32] | NDArray[np.uint16],
+    out: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint16],
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -307,24 +307,27 @@ def preprocess(
     """Decode, window, resize and normalise the images of ``records`` (N,), of RECORD_DTYPE, into ``out``.
 
     ``slab`` is a uint8 vector that holds their chunks. ``out`` is C-contiguous (N, channels, rows, columns),
-    or (N, rows, columns, channels) if ``channels_last``: float32, or uint16 for the bits of bfloat16. There
-    are 1 or 3 channels: three equal ones of a grey image, one each of an image of 3 planes. ``mean`` and
-    ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1]. ``luts``
-    holds the entries of all lookup tables that records name.
+    or (N, rows, columns, channels) if ``channels_last``: float32, float16, or uint16 for the bits of
+    bfloat16. There are 1 or 3 channels: three equal ones of a grey image, one each of an image of 3 planes.
+    ``mean`` and ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1].
+    ``luts`` holds the entries of all lookup tables that records name.
 
     Returns int32 (N,), a `Status` each. Chunks are not trusted: an image whose status is not OK is all zeros,
     and its neighbours are sound. The GIL is released once; up to ``threads`` threads share the images, and no
     bit depends on how many. ValueError or TypeError for arrays, channels or statistics that cannot be.
     """
     means, stds = (np.broadcast_to(np.asarray(x, np.float64), (channels,)) for x in (mean, std))
-    if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
-        raise ValueError(f"mean {mean}, std {std}: each mean must be finite, each std finite and above 0")
+    with np.errstate(all="ignore"):
+        scale, shift = np.stack([1.0 / stds, -means / stds]).astype(np.float32)
+    if not (np.isfinite([stds, scale, shift]).all() and (stds > 0).all()):
+        raise ValueError(
+            f"mean {mean}, std {std}: each mean must be finite, each std finite and above 0, and mean / std "
+            "and 1 / std within float32"
+        )
     if out.shape[3 if channels_last else 1] != channels:
         raise ValueError(f"out has shape {out.shape}, but channels is {channels}")
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    scale = (1.0 / stds).astype(np.float32)
-    shift = (-means / stds).astype(np.float32)
     return _C.preprocess(
         slab, records, out, scale, shift, luts=luts, channels_last=channels_last, threads=threads
     )

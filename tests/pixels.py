@@ -9,6 +9,9 @@ from pyrad import ops
 from pyrad.loader import luts
 from pyrad.records import Lut
 
+SAMPLES = ("float32", "bfloat16", "float16")  # what an output may hold
+STORED_AS = {"bfloat16": "uint16"}  # its bits: NumPy has no such type
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -146,7 +149,7 @@ def render(
     std: float | tuple[float, ...] = 1.0,
     channels: int = 1,
     channels_last: bool = False,
-    bfloat16: bool = False,
+    dtype: str = "float32",
     threads: int = 1,
     tilepack: bool = False,
     crc: bool = False,
@@ -154,7 +157,7 @@ def render(
     """Run the core: (n, channels, *size), whatever the layout in memory, and the statuses."""
     slab, records = batch(cases, size, tilepack=tilepack, crc=crc)
     shape = (len(cases), *size, channels) if channels_last else (len(cases), channels, *size)
-    out = np.full(shape, 77, np.uint16 if bfloat16 else np.float32)  # stale memory, as a loader's is
+    out = np.full(shape, 77, STORED_AS.get(dtype, dtype))  # stale memory, as a loader's is
     statuses = ops.preprocess(
         slab,
         records,

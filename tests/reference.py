@@ -224,6 +224,19 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     return np.where(pick_above, above, below).astype(np.uint16)
 
 
+def float16_bits(values: np.ndarray) -> np.ndarray:
+    """Round float32 values to the nearest float16, ties to even: whole steps of the value's power of two."""
+    exact = values.astype(np.float32).astype(np.float64)
+    _, exponent = np.frexp(exact)
+    step = np.ldexp(1.0, np.maximum(exponent - 11, -24))  # eleven bits; below 2^-14 the steps stay
+    rounded = np.rint(np.abs(exact) / step) * step
+    _, exponent = np.frexp(np.maximum(rounded, 2.0**-14))
+    bits = (exponent + 14) * 1024 + (rounded / np.ldexp(1.0, exponent - 11) - 1024)
+    bits = np.where(rounded < 2.0**-14, rounded / 2.0**-24, bits)
+    bits = np.where(rounded >= 65536, 31 * 1024, bits)
+    return (bits.astype(np.uint16) | np.signbit(exact).astype(np.uint16) << 15).astype(np.uint16)
+
+
 def percentiles(image: np.ndarray, fractions: list[float], padding: tuple[int, int] | None) -> list[float]:
     """Type 7 of Hyndman and Fan 1996 over the sorted values outside ``padding``; [] where there is none."""
     values = np.sort(image.ravel()).astype(np.int64)

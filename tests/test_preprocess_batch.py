@@ -7,7 +7,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pixels import Case, batch, render, rendered
+from pixels import SAMPLES, Case, batch, render, rendered
 from processors import SETS, compiled_for
 from tolerances import assert_close, assert_same
 
@@ -38,12 +38,12 @@ def mixed():
 # --- twins: bit for bit ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("dtype", SAMPLES)
 @pytest.mark.parametrize("threads", [2, 5, 64])
-def test_threads_change_no_bit(threads, bfloat16):
+def test_threads_change_no_bit(threads, dtype):
     cases = mixed() * 3
-    alone = rendered(cases, SIZE, bfloat16=bfloat16, threads=1, **COLOUR)
-    assert_same(rendered(cases, SIZE, bfloat16=bfloat16, threads=threads, **COLOUR), alone)
+    alone = rendered(cases, SIZE, dtype=dtype, threads=1, **COLOUR)
+    assert_same(rendered(cases, SIZE, dtype=dtype, threads=threads, **COLOUR), alone)
 
 
 def test_a_batch_is_its_images():
@@ -65,14 +65,14 @@ def test_the_codec_changes_no_bit(crc):
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.sampled_from(ops.FUNCTIONS),
-    st.booleans(),
+    st.sampled_from(SAMPLES),
 )
-def test_the_processor_changes_no_bit(shape, size, function, bfloat16):
+def test_the_processor_changes_no_bit(shape, size, function, dtype):
     case = Case(pixels=noise(shape, "uint16"), center=20000.0, width=33333.0, function=function)
-    fast = rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR)
+    fast = rendered([case], size, dtype=dtype, tilepack=True, **COLOUR)
     for name in SETS[1:]:
         with compiled_for(name):
-            assert_same(rendered([case], size, bfloat16=bfloat16, tilepack=True, **COLOUR), fast)
+            assert_same(rendered([case], size, dtype=dtype, tilepack=True, **COLOUR), fast)
 
 
 @pytest.mark.parametrize("name", SETS[1:])
@@ -82,10 +82,10 @@ def test_the_processor_changes_no_bit_of_a_mixed_batch(name):
         assert_same(rendered(mixed(), SIZE, **COLOUR), fast)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("dtype", SAMPLES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_layout_changes_no_bit(channels, bfloat16):
-    options = {"mean": 0.4, "std": 0.3, "channels": channels, "bfloat16": bfloat16}
+def test_the_layout_changes_no_bit(channels, dtype):
+    options = {"mean": 0.4, "std": 0.3, "channels": channels, "dtype": dtype}
     first = rendered(mixed(), SIZE, **options)
     assert_same(rendered(mixed(), SIZE, channels_last=True, **options), first)
 
@@ -270,6 +270,8 @@ READ_ONLY.flags.writeable = False
     [
         {"std": [0.0]},
         {"std": [-1.0]},
+        {"std": [1e-40]},
+        {"mean": [1e30], "std": [1e-20]},
         {"mean": [np.nan]},
         {"mean": [0.0, 0.0]},
         {"channels": 3},

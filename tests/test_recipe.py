@@ -156,9 +156,18 @@ def test_channels_layout_and_precision(store):
     assert last.images.shape == first.images.shape
     assert last.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(last.images, first.images)
-    (short,) = Loader(store, "train", 9, 12, shuffle=False, channels=3, dtype="bfloat16")
-    assert short.images.dtype == torch.bfloat16
-    assert torch.equal(short.images, first.images.to(torch.bfloat16))
+    for dtype in (torch.bfloat16, torch.float16):
+        for channels_last in (False, True):
+            short = Loader(
+                *(store, "train", 9, 12),
+                shuffle=False,
+                channels=3,
+                channels_last=channels_last,
+                dtype=str(dtype).removeprefix("torch."),
+            )
+            (batch,) = short
+            assert batch.images.dtype == dtype
+            assert torch.equal(batch.images, first.images.to(dtype))
 
 
 @pytest.mark.parametrize("codec", ["tilepack", "zstd"])

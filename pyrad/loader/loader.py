@@ -38,7 +38,12 @@ from pyrad.store.reader import Store
 STATE_VERSION = 1
 _POSITION_LIMIT = 2**62  # positions are int64, with room for a batch
 RESIDENCIES = ("stream", "ram")
-DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,7 @@ class Loader:
         device: "auto" or "cpu"; ``device_reason`` says what "auto" found.
         window: "auto", a preset of `pyrad.loader.windows.PRESETS` or a `Window`.
         fit: "stretch" the whole image, "letterbox" it with its aspect kept, or "crop" its middle.
-        dtype: of the images: "auto" (float32 on a CPU), "float32" or "bfloat16".
+        dtype: of the images: "auto" (float32 on a CPU), "float32", "bfloat16" or "float16".
         channels: 1, or 3: three equal ones of a grey image, red, green and blue of a colour one.
         augment: what may happen to an image, or None for nothing.
         seed: of the order and of every draw.

@@ -115,7 +115,8 @@ class Renderer:
         """Decode, window, resize and normalise the images of ``fetched`` into ``out``.
 
         ``drawn`` (b,) are places in ``samples``, ``epochs`` (b,) the epochs they are seen in; ``out`` is
-        float32 or uint16 (bfloat16 bits), (b, channels, height, width), or (b, height, width, channels).
+        float32, float16 or uint16 (bfloat16 bits), (b, channels, height, width), or (b, height, width,
+        channels).
 
         Raises:
             CorruptChunkError: a chunk is damaged; the message names array and chunk.

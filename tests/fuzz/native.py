@@ -96,7 +96,7 @@ def _preprocess_seeds() -> dict[str, bytes]:
         record["dtype"] = {"uint8": 1, "uint16": 2, "int8": 0x81, "int16": 0x82}[image.dtype.name]
         record["planes"], record["codec"], record["crc"], record["voi"] = 1, 1, 1, number % 3
         record["flip_x"], record["invert"] = number & 1, number >> 1 & 1
-        seeds[name] = bytes([number % 8]) + record.tobytes() + chunk
+        seeds[name] = bytes([number % 16]) + record.tobytes() + chunk
         record["voi_lut"]["count"], record["voi_lut"]["first"] = 16, 90
         record["modality_lut"]["count"], record["modality_lut"]["at"] = 20, 16
         record["voi"], record["a"] = 3, 1000.0

@@ -18,12 +18,12 @@ constexpr size_t lut_count = 64;
 void run(const pyrad::Input& input, const std::vector<pyrad::Record>& records, uint8_t form,
          std::vector<uint8_t>& pixels, std::vector<int32_t>& statuses) {
     pyrad::Output output{};
-    output.bfloat16 = form & 1;
+    output.sample = form & 1 ? pyrad::Sample::bfloat16 : form & 8 ? pyrad::Sample::float16 : pyrad::Sample::float32;
     output.channels_last = form & 2;
     output.channels = form & 4 ? 3 : 1;
     output.rows = output.columns = side;
     for (uint32_t c = 0; c < pyrad::most_planes; ++c) output.scale[c] = 1.0f;
-    const size_t bytes = size_t{side} * side * output.channels * (output.bfloat16 ? 2 : 4) * records.size();
+    const size_t bytes = size_t{side} * side * output.channels * pyrad::bytes_per_sample(output.sample) * records.size();
     pixels.assign(bytes, 0xA5);
     statuses.assign(records.size(), -1);
     std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes]);

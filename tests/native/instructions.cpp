@@ -77,8 +77,8 @@ int compare(Instructions set, Dtype dtype) {
     std::vector<float> out[2];
     std::vector<Pixel> decoded(pixels.size());
     Record r{};
-    Output output{nullptr,       below(2) != 0,           below(2) != 0,      1 + below(90),
-                  1 + below(90), below(2) != 0 ? 3u : 1u, {1.5f, 2.5f, 3.5f}, {-0.5f, 0.25f, 0.125f}};
+    Output output{nullptr,       static_cast<Sample>(below(3)), below(2) != 0,      1 + below(90),
+                  1 + below(90), below(2) != 0 ? 3u : 1u,       {1.5f, 2.5f, 3.5f}, {-0.5f, 0.25f, 0.125f}};
     r = record_of(rows, columns, dtype, chunk.size(), output);
     const Input input = {chunk.data(), chunk.size(), nullptr, 0};
     for (const bool portable : {true, false}) {
