@@ -1,7 +1,7 @@
 // The passes over rows that the CPU makes: plain loops around window.h and resize.h that a compiler vectorises.
 //
-// stored row -> window_row -> y; rows of y -> weighted_sum (vertical) -> to_columns -> resize_columns -> to_rows ->
-// store_row -> normalised samples.
+// stored row -> window_row -> y; rows of y -> resize_rows -> transpose_tiles -> resize_columns -> transpose_tiles ->
+// store_tiles -> normalised samples.
 #pragma once
 
 #include <algorithm>
@@ -85,17 +85,19 @@ inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, c
 }
 
 // --- Weighted sums: Note [summation order] in resize.h ---
+//
+// Note [tiles]
+// Between the passes pixels lie in tiles of 8 x 8, one after the other, each transposed in place: row after row for the
+// vertical pass and for the output, column after column for the horizontal one, where its eight lanes are eight rows.
 
-// out[x] = sum over k < taps of w[k] * row(k)[x]; where not `first`, added to what stands in `out`.
+// out[i] = sum over k < taps of w[k] * row(k)[i], a lane each; where not `first`, added to what stands in `out`.
 template <uint32_t taps, bool first, class Row>
-inline void sum_taps(const float* w, const Row& row, uint32_t width, float* __restrict out) {
-    const float* v[taps];
-    for (uint32_t k = 0; k < taps; ++k) v[k] = row(k);
-    for (uint32_t x = 0; x < width; ++x) {
-        float sum = first ? w[0] * v[0][x] : fmaf(w[0], v[0][x], out[x]);
+inline void sum_taps(const float* w, const Row& row, float* __restrict out) {
+    for (uint32_t i = 0; i < lanes; ++i) {
+        float sum = first ? w[0] * row(0)[i] : fmaf(w[0], row(0)[i], out[i]);
 #pragma GCC unroll 8
-        for (uint32_t k = 1; k < taps; ++k) sum = fmaf(w[k], v[k][x], sum);
-        out[x] = sum;
+        for (uint32_t k = 1; k < taps; ++k) sum = fmaf(w[k], row(k)[i], sum);
+        out[i] = sum;
     }
 }
 
@@ -109,52 +111,46 @@ inline void with_taps(uint32_t taps, const Body& body) {
     }
 }
 
-template <class Row>
-inline void weighted_sum(const float* w, uint32_t count, const Row& row, uint32_t width, float* out) {
+// Calls body(taps, first, k): so many taps as a constant, the first of them k, until it has had all.
+template <class Body>
+inline void in_parts(uint32_t count, const Body& body) {
     const uint32_t at_first = std::min(count, most_unrolled);
-    with_taps(at_first, [&](auto taps) { sum_taps<taps.value, true>(w, row, width, out); });
+    with_taps(at_first, [&](auto taps) { body(taps, std::true_type{}, 0); });
     for (uint32_t k = at_first; k < count; k += most_unrolled) {
-        const auto later = [&](uint32_t j) { return row(k + j); };
-        with_taps(std::min(count - k, most_unrolled),
-                  [&](auto taps) { sum_taps<taps.value, false>(w + k, later, width, out); });
+        with_taps(std::min(count - k, most_unrolled), [&](auto taps) { body(taps, std::false_type{}, k); });
     }
 }
 
-// `lanes` rows, `stride` apart -> column after column, and back.
-template <class Set>
-inline void to_columns(const float* __restrict rows, size_t stride, uint32_t width, float* __restrict columns) {
-    uint32_t x = 0;
-    for (; x + lanes <= width; x += lanes) Set::transpose(rows + x, stride, columns + x * lanes, lanes);
-    for (; x < width; ++x) {
-        for (uint32_t lane = 0; lane < lanes; ++lane) columns[x * lanes + lane] = rows[lane * stride + x];
-    }
+// A row of the tiles at `out` from rows of the source: Note [tiles].
+template <class Row>
+inline void resize_rows(const float* w, uint32_t count, const Row& row, uint32_t width, float* __restrict out) {
+    in_parts(count, [&](auto taps, auto first, uint32_t k) {
+        float weights[taps.value];
+        const float* rows[taps.value];
+        for (uint32_t j = 0; j < taps.value; ++j) {
+            weights[j] = w[k + j];
+            rows[j] = row(k + j);
+        }
+        for (uint32_t x = 0; x < width; x += lanes) {
+            sum_taps<taps.value, first.value>(
+                weights, [&](uint32_t j) { return rows[j] + x; }, out + size_t{x} * lanes);
+        }
+    });
 }
 
 template <class Set>
-inline void to_rows(const float* __restrict columns, uint32_t width, float* __restrict rows, size_t stride) {
-    uint32_t x = 0;
-    for (; x + lanes <= width; x += lanes) Set::transpose(columns + x * lanes, lanes, rows + x, stride);
-    for (; x < width; ++x) {
-        for (uint32_t lane = 0; lane < lanes; ++lane) rows[lane * stride + x] = columns[x * lanes + lane];
-    }
+inline void transpose_tiles(float* tiles, uint32_t width) {
+    for (uint32_t x = 0; x < width; x += lanes) Set::transpose(tiles + size_t{x} * lanes);
 }
 
 inline void resize_columns(const TapTable& table, uint32_t width, const float* across, float* out) {
-    if (table.count() <= most_unrolled) {
-        with_taps(table.count(), [&](auto taps) {
-            for (uint32_t x = 0; x < width; ++x) {
-                const float* from = across + size_t{table.first(x) - table.begin()} * lanes;
-                const auto tap = [&](uint32_t k) { return from + size_t{k} * lanes; };
-                sum_taps<taps.value, true>(table.weights(x), tap, lanes, out + size_t{x} * lanes);
-            }
-        });
-        return;
-    }
-    for (uint32_t x = 0; x < width; ++x) {
-        const float* from = across + size_t{table.first(x) - table.begin()} * lanes;
-        const auto tap = [&](uint32_t k) { return from + size_t{k} * lanes; };
-        weighted_sum(table.weights(x), table.count(), tap, lanes, out + size_t{x} * lanes);
-    }
+    in_parts(table.count(), [&](auto taps, auto first, uint32_t k) {
+        for (uint32_t x = 0; x < width; ++x) {
+            const float* from = across + size_t{table.first(x) - table.begin() + k} * lanes;
+            sum_taps<taps.value, first.value>(
+                table.weights(x) + k, [&](uint32_t j) { return from + size_t{j} * lanes; }, out + size_t{x} * lanes);
+        }
+    });
 }
 
 // --- Normalised rows into the output ---
@@ -168,10 +164,24 @@ inline void store_row(const float* __restrict y, uint32_t width, float scale, fl
                       size_t step) {
     uint32_t x = 0;
     if constexpr (std::is_same_v<Sample, Float16>) x = Set::float16_row(y, width, scale, shift, out, step);
-    if (step == 1) {
-        for (; x < width; ++x) out[x] = as_sample(fmaf(y[x], scale, shift), Sample{});
-    } else {
-        for (; x < width; ++x) out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
+    for (; x < width; ++x) out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
+}
+
+// The first `rows` rows of the tiles into rows of the output, `stride` samples apart.
+template <class Set, class Sample>
+inline void store_tiles(const float* __restrict tiles, uint32_t rows, uint32_t width, float scale, float shift,
+                        Sample* __restrict out, ptrdiff_t stride, size_t step) {
+    uint32_t x = 0;
+    for (; step == 1 && x + lanes <= width; x += lanes) {
+        for (uint32_t row = 0; row < rows; ++row) {
+            store_row<Set>(tiles + (size_t{x} + row) * lanes, lanes, scale, shift, out + row * stride + x, 1);
+        }
+    }
+    for (; x < width; x += lanes) {
+        for (uint32_t row = 0; row < rows; ++row) {
+            store_row<Set>(tiles + (size_t{x} + row) * lanes, std::min(lanes, width - x), scale, shift,
+                           out + row * stride + x * step, step);
+        }
     }
 }
 

@@ -158,11 +158,15 @@ struct Image {
     size_t area() const { return size_t{output.rows} * output.columns; }
     size_t bytes() const { return output.channels * area() * bytes_per_sample(output.sample); }
 
+    // The first `rows` rows of tiles, the upper left corner at (y, x); `up`: the first of them the lowest.
     template <class Set>
-    inline void store(const float* y, uint32_t width, uint32_t at_y, uint32_t at_x, uint32_t channel) const {
+    inline void store(const float* tiles, uint32_t rows, uint32_t width, uint32_t y, uint32_t x, bool up,
+                      uint32_t channel) const {
         visit(channel, [&](auto* first, size_t step) {
-            auto* out = first + (size_t{at_y} * output.columns + at_x) * step;
-            store_row<Set>(y, width, output.scale[channel], output.shift[channel], out, step);
+            const auto stride = static_cast<ptrdiff_t>(output.columns * step);
+            const size_t corner = (size_t{up ? y + rows - 1 : y} * output.columns + x) * step;
+            store_tiles<Set>(tiles, rows, width, output.scale[channel], output.shift[channel], first + corner,
+                             up ? -stride : stride, step);
         });
     }
 
@@ -196,8 +200,9 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
     const TapTable& down = scratch.y;
     const uint32_t width = across.end() - across.begin();
     const size_t stride = padded_width(width);
-    const size_t out_stride = padded_width(r.dst_w);
     float* const ring = scratch.ring.get();
+    float* const across_tiles = scratch.across.get();
+    float* const finished = scratch.finished.get();
     const auto in_ring = [&](uint32_t y) { return ring + y % down.count() * stride; };
     uint32_t next_row = down.begin();
     plane.next = next_row / tilepack::segment_rows * tilepack::segment_rows;
@@ -210,17 +215,15 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
                 windowed_row<Set>(r, plane, next_row, across.begin(), across.end(), window, luts, scratch.strip.get(),
                                   in_ring(next_row));
             }
-            const auto tap = [&](uint32_t k) { return in_ring(first + k); };
-            weighted_sum(down.weights(begin + lane), down.count(), tap, width, scratch.block.get() + lane * stride);
+            const auto row = [&](uint32_t k) { return in_ring(first + k); };
+            resize_rows(down.weights(begin + lane), down.count(), row, width, across_tiles + lane * lanes);
         }
-        to_columns<Set>(scratch.block.get(), stride, width, scratch.across.get());
-        resize_columns(across, r.dst_w, scratch.across.get(), scratch.columns.get());
-        to_rows<Set>(scratch.columns.get(), r.dst_w, scratch.lines.get(), out_stride);
-        for (uint32_t lane = 0; lane < rows; ++lane) {
-            const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - 1 - (begin + lane) : begin + lane);
-            for (uint32_t c = channel; c < end_channel; ++c) {
-                image.store<Set>(scratch.lines.get() + lane * out_stride, r.dst_w, y, r.dst_x, c);
-            }
+        transpose_tiles<Set>(across_tiles, width);
+        resize_columns(across, r.dst_w, across_tiles, finished);
+        transpose_tiles<Set>(finished, r.dst_w);
+        const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - begin - rows : begin);
+        for (uint32_t c = channel; c < end_channel; ++c) {
+            image.store<Set>(finished, rows, r.dst_w, y, r.dst_x, r.flip_y != 0, c);
         }
     }
 }

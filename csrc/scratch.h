@@ -115,20 +115,13 @@ struct Needs {
 struct Scratch {
     Buffer<uint16_t> strip;  // stored pixels of two tile rows; row y lies at y modulo strip_rows
     Buffer<float> ring;      // windowed source rows; row y lies at y modulo the number of taps
-    Buffer<float> block;     // `lanes` output rows between the passes
-    Buffer<float> across;    // the same, a column after the other
-    Buffer<float> columns;   // `lanes` finished rows, a column after the other
-    Buffer<float> lines;     // the same, row by row
+    Buffer<float> across;    // `lanes` rows after the vertical pass: Note [tiles] in passes.h
+    Buffer<float> finished;  // the same after the horizontal pass
     TapTable y;
     TapTable x;
 
     explicit Scratch(const Needs& needs)
-        : strip(needs.strip),
-          ring(needs.ring),
-          block(lanes * needs.columns),
-          across(lanes * needs.columns),
-          columns(lanes * needs.out_columns),
-          lines(lanes * needs.out_columns) {
+        : strip(needs.strip), ring(needs.ring), across(lanes * needs.columns), finished(lanes * needs.out_columns) {
         y.reserve(needs.out_y, needs.weights_y);
         x.reserve(needs.out_x, needs.weights_x);
     }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "instructions.h"
 #include "preprocess.h"
@@ -43,10 +44,9 @@ struct Portable {
         return 0;
     }
     static uint32_t float16_row(const float*, uint32_t, float, float, Float16*, size_t) { return 0; }
-    static void transpose(const float* __restrict from, size_t from_stride, float* __restrict to, size_t to_stride) {
+    static void transpose(float* tile) {
         for (uint32_t row = 0; row < 8; ++row) {
-            for (uint32_t column = 0; column < 8; ++column)
-                to[column * to_stride + row] = from[row * from_stride + column];
+            for (uint32_t column = 0; column < row; ++column) std::swap(tile[row * 8 + column], tile[column * 8 + row]);
         }
     }
 };
@@ -306,18 +306,17 @@ struct Neon {
     static inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
         tilepack::pack_row(residual, width, packed);
     }
-    static inline void transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
-        for (uint32_t row = 0; row < 8; row += 4) {
-            for (uint32_t column = 0; column < 8; column += 4) {
-                const float* const f = from + row * from_stride + column;
-                float* const t = to + column * to_stride + row;
-                const float32x4x2_t a = vtrnq_f32(vld1q_f32(f), vld1q_f32(f + from_stride));
-                const float32x4x2_t b = vtrnq_f32(vld1q_f32(f + 2 * from_stride), vld1q_f32(f + 3 * from_stride));
-                vst1q_f32(t, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
-                vst1q_f32(t + to_stride, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
-                vst1q_f32(t + 2 * to_stride, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
-                vst1q_f32(t + 3 * to_stride, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
-            }
+    static inline void transpose(float* tile) {
+        float32x4_t rows[16];  // the left halves of the eight rows, then the right ones
+        for (uint32_t i = 0; i < 16; ++i) rows[i] = vld1q_f32(tile + i % 8 * 8 + i / 8 * 4);
+        for (uint32_t i = 0; i < 16; i += 4) {
+            float* const out = tile + i / 8 * 32 + i % 8;
+            const float32x4x2_t a = vtrnq_f32(rows[i], rows[i + 1]);
+            const float32x4x2_t b = vtrnq_f32(rows[i + 2], rows[i + 3]);
+            vst1q_f32(out, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
+            vst1q_f32(out + 8, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
+            vst1q_f32(out + 16, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
+            vst1q_f32(out + 24, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
         }
     }
 
