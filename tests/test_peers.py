@@ -17,6 +17,14 @@ def _importable(monkeypatch):
     monkeypatch.syspath_prepend(PEERS)
 
 
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    """Peers set the threads of torch, on which the last bits of other tests' sums depend."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def child():
     import child
