@@ -125,6 +125,18 @@ Column<int32_t> read_byte_ranges(const Column<int32_t>& fds, const Column<uint64
     return results;
 }
 
+void announce_byte_ranges(const Column<int32_t>& fds, const Column<uint64_t>& offsets, const Column<uint64_t>& sizes) {
+    const auto count = static_cast<size_t>(fds.size());
+    if (fds.ndim() != 1 || offsets.ndim() != 1 || sizes.ndim() != 1 || offsets.size() != fds.size() ||
+        sizes.size() != fds.size()) {
+        throw py::value_error("fds, offsets and sizes are one-dimensional and equally long");
+    }
+    std::vector<ByteRange> ranges(count);
+    for (size_t i = 0; i < count; ++i) ranges[i] = {fds.data()[i], offsets.data()[i], sizes.data()[i], 0};
+    py::gil_scoped_release unlocked;
+    read_ahead(ranges.data(), count);
+}
+
 std::vector<double> percentiles_of(const py::array& image, const std::vector<double>& fractions, int64_t low,
                                    int64_t high) {
     const Dtype dtype = dtype_of(image.dtype());
@@ -195,21 +207,29 @@ Output output_of(py::array& out, const Column<float>& scale, const Column<float>
 
 Column<int32_t> preprocess_batch(const Column<uint8_t>& slab, const py::array& records, py::array out,
                                  const Column<float>& scale, const Column<float>& shift, const Column<uint16_t>& luts,
-                                 bool channels_last, unsigned threads) {
+                                 const Column<int32_t>& files, Column<int64_t>& read_ns, bool channels_last,
+                                 unsigned threads) {
     if (!records.dtype().equal(py::dtype::of<Record>())) throw py::type_error("records are of RECORD_DTYPE");
     const Output output = output_of(out, scale, shift, channels_last);
     if (!is_plain(records) || records.ndim() != 1 || slab.ndim() != 1 || out.shape(0) != records.shape(0)) {
         throw py::value_error("slab and records are one-dimensional and contiguous, one record an image of out");
     }
+    const auto fits = [&](const py::array& column) {
+        return column.ndim() == 1 && (column.size() == 0 || column.size() == records.size());
+    };
+    if (!fits(files) || !fits(read_ns)) {
+        throw py::value_error("files and read_ns are one-dimensional: one an image of out, or none at all");
+    }
+    int64_t* times = read_ns.size() == 0 ? nullptr : read_ns.mutable_data();
     const auto count = static_cast<size_t>(records.shape(0));
     const Input input = {slab.data(), static_cast<uint64_t>(slab.nbytes()), luts.data(),
-                         static_cast<uint64_t>(luts.size())};
+                         static_cast<uint64_t>(luts.size()), files.size() == 0 ? nullptr : files.data()};
     const auto* each = static_cast<const Record*>(records.data());
     Column<int32_t> results(records.shape(0));
     int32_t* statuses = results.mutable_data();
     {
         py::gil_scoped_release unlocked;
-        preprocess(input, each, count, output, statuses, threads);
+        preprocess(input, each, count, output, statuses, threads, times);
     }
     return results;
 }
@@ -218,7 +238,7 @@ std::map<std::string, int> statuses() {
     return {{"OK", static_cast<int>(Status::ok)},         {"CHECKSUM", static_cast<int>(Status::checksum)},
             {"HEADER", static_cast<int>(Status::header)}, {"GEOMETRY", static_cast<int>(Status::geometry)},
             {"BOUNDS", static_cast<int>(Status::bounds)}, {"WIDTHS", static_cast<int>(Status::widths)},
-            {"RECORD", static_cast<int>(Status::record)}};
+            {"RECORD", static_cast<int>(Status::record)}, {"TRUNCATED", static_cast<int>(Status::truncated)}};
 }
 
 py::dict devices() {
@@ -259,16 +279,21 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::arg("sizes").noconvert(), py::arg("slab").noconvert(), py::arg("slab_offsets").noconvert(), py::pos_only(),
         py::kw_only(), py::arg("threads") = 1,
         "pread sizes[i] bytes at offsets[i] of fds[i] to slab[slab_offsets[i]:]: int32 (N,), uint64 (N,), uint64 (N,), "
-        "writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0 good, an errno, or -1 where the file ended "
-        "early.");
+        "writeable uint8 (bytes,), uint64 (N,). Returns int32 (N,): 0, the status TRUNCATED, or -errno.");
+    m.def("read_ahead", &announce_byte_ranges, py::arg("fds").noconvert(), py::arg("offsets").noconvert(),
+          py::arg("sizes").noconvert(), py::pos_only(),
+          "Have the system fetch sizes[i] bytes at offsets[i] of fds[i]: int32 (N,), uint64 (N,), uint64 (N,).");
     m.def(
         "preprocess", &preprocess_batch, py::arg("slab").noconvert(), py::arg("records").noconvert(),
         py::arg("out").noconvert(), py::arg("scale").noconvert(), py::arg("shift").noconvert(), py::pos_only(),
-        py::kw_only(), py::arg("luts").noconvert(), py::arg("channels_last") = false, py::arg("threads") = 1,
+        py::kw_only(), py::arg("luts").noconvert(), py::arg("files").noconvert(), py::arg("read_ns").noconvert(),
+        py::arg("channels_last") = false, py::arg("threads") = 1,
         "Decode, window, resize and normalise: uint8 (bytes,), records (N,) of record_dtype(), writeable float32, "
         "float16 or uint16 (bfloat16 bits) (N, C, H, W) or (N, H, W, C), float32 (C,), float32 (C,), C = 1 or 3; luts "
-        "uint16 (M,), the entries of all lookup tables. Writes fma(y, scale, shift) into out and returns int32 (N,) "
-        "statuses; an image whose status is not 0 is all zeros.");
+        "uint16 (M,), the entries of all lookup tables; files int32 (N,), the open file that an image's chunks lie in, "
+        "below 0 the slab, or (0,) for the slab throughout; read_ns int64 (N,), writeable, or (0,). Writes "
+        "fma(y, scale, shift) into out and returns int32 (N,) statuses, -errno where a read failed; an image whose "
+        "status is not 0 is all zeros.");
     m.def("record_dtype", [] { return py::dtype::of<Record>(); }, "The structured dtype of preprocess's records.");
     m.def("device_report", &devices,
           "What the machine offers: built (with CUDA kernels), runtime_version, driver_version, names of the GPUs.");

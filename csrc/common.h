@@ -28,13 +28,17 @@ PYRAD_HD inline bool is_signed(Dtype dtype) { return (static_cast<uint8_t>(dtype
 // What became of one chunk or one image. pyrad/ops.py holds the same list with a sentence each.
 enum class Status : int32_t {
     ok = 0,
-    checksum = 1,  // the bytes do not match their crc32c
-    header = 2,    // unknown version, mode, dtype, flag or segment height
-    geometry = 3,  // sound, but of another shape or dtype than the array's
-    bounds = 4,    // a size or an offset does not fit the chunk
-    widths = 5,    // a tile's width is invalid, or the widths do not add up to the payload
-    record = 6,    // the caller's record of the image is impossible: its shape, box, window or destination
+    checksum = 1,   // the bytes do not match their crc32c
+    header = 2,     // unknown version, mode, dtype, flag or segment height
+    geometry = 3,   // sound, but of another shape or dtype than the array's
+    bounds = 4,     // a size or an offset does not fit the chunk
+    widths = 5,     // a tile's width is invalid, or the widths do not add up to the payload
+    record = 6,     // the caller's record of the image is impossible: its shape, box, window or destination
+    truncated = 7,  // the file ends before the chunk does
 };
+
+// What a read that failed is told by, beside the statuses above: -errno.
+inline Status failed(int error) { return static_cast<Status>(-error); }
 
 // Little-endian load without alignment; the caller has checked that sizeof(T) bytes are there.
 template <class T>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "crc32c.h"
 #include "instructions.h"
 #include "passes.h"
+#include "reader.h"
 #include "scratch.h"
 #include "tilepack.h"
 #include "vectors.h"
@@ -44,15 +46,26 @@ bool is_sane(const Record& r, const Output& out, uint64_t lut_entries) {
     return image && box && destination && window && luts && r.codec <= static_cast<uint8_t>(Codec::tilepack);
 }
 
+constexpr int32_t no_file = -1;
+
+int32_t file_of(const Input& input, size_t image) { return input.files == nullptr ? no_file : input.files[image]; }
+
+// More than any chunk of the image has, of any codec: what may be claimed of a file and had as memory.
+uint64_t most_chunk_bytes(const Record& r) {
+    return 2 * uint64_t{r.rows + 7} * (r.columns + 7) * bytes_per_pixel(static_cast<Dtype>(r.dtype)) + 4096;
+}
+
 // Sizes only: what decides how much memory the image takes.
-Status admit(const Record& r, const Output& out, const Input& input) {
+Status admit(const Record& r, const Output& out, const Input& input, size_t image) {
     if (!is_sane(r, out, input.lut_count)) return Status::record;
     const uint64_t pixels = uint64_t{r.rows} * r.columns;
     for (uint32_t plane = 0; plane < r.planes; ++plane) {
         const uint64_t offset = r.chunk_offset[plane];
         const uint64_t size = r.chunk_size[plane];
         const uint64_t trailer = r.crc != 0 ? crc_bytes : 0;
-        if (offset > input.slab_bytes || size > input.slab_bytes - offset || size < trailer) return Status::bounds;
+        const bool held = file_of(input, image) < 0 ? offset <= input.slab_bytes && size <= input.slab_bytes - offset
+                                                    : size <= most_chunk_bytes(r);
+        if (!held || size < trailer) return Status::bounds;
         const uint64_t payload = size - trailer;
         const bool fits = r.codec == static_cast<uint8_t>(Codec::raw)
                               ? payload == pixels * bytes_per_pixel(static_cast<Dtype>(r.dtype))
@@ -74,10 +87,24 @@ struct Plane {
     const uint8_t* payload;
 };
 
+// The chunk of a plane: where it lies in the slab, or read, so that a cache still has it when it is decoded.
+inline Status fetch_chunk(const Input& input, int32_t file, const Record& r, uint32_t index, Scratch& scratch,
+                          const uint8_t*& chunk) {
+    if (file < 0) {
+        chunk = input.slab + r.chunk_offset[index];
+        return Status::ok;
+    }
+    using Clock = std::chrono::steady_clock;
+    const auto began = Clock::now();
+    chunk = scratch.chunk.get();
+    const Status status = read_range(file, r.chunk_offset[index], r.chunk_size[index], scratch.chunk.get());
+    scratch.read_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began).count();
+    return status;
+}
+
 template <class Set>
-inline Status open_plane(const Record& r, uint32_t index, const uint8_t* slab, Plane& plane) {
+inline Status open_plane(const Record& r, uint32_t index, Plane& plane) {
     uint64_t size = r.chunk_size[index];
-    plane.chunk = slab + r.chunk_offset[index];
     plane.packed = r.codec == static_cast<uint8_t>(Codec::tilepack);
     if (r.crc != 0) {
         size -= crc_bytes;
@@ -229,7 +256,7 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
 }
 
 template <class Set>
-inline Status render(const Input& input, const Record& r, const Image& image, Scratch& scratch) {
+inline Status render(const Input& input, int32_t file, const Record& r, const Image& image, Scratch& scratch) {
     scratch.y.build(axis_y(r), false);  // a vertical flip is the order in which rows are stored
     scratch.x.build(axis_x(r), r.flip_x != 0);
     if (r.dst_w != image.output.columns || r.dst_h != image.output.rows) {
@@ -237,7 +264,8 @@ inline Status render(const Input& input, const Record& r, const Image& image, Sc
     }
     for (uint32_t index = 0; index < r.planes; ++index) {
         Plane plane{};
-        const Status status = open_plane<Set>(r, index, input.slab, plane);
+        Status status = fetch_chunk(input, file, r, index, scratch, plane.chunk);
+        if (status == Status::ok) status = open_plane<Set>(r, index, plane);
         if (status != Status::ok) return status;
         const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
         render_plane<Set>(r, plane, image, index, end_channel, input.lut_entries, scratch);
@@ -248,12 +276,12 @@ inline Status render(const Input& input, const Record& r, const Image& image, Sc
 }  // namespace
 
 void preprocess(const Input& input, const Record* records, size_t count, const Output& output, int32_t* statuses,
-                unsigned threads) {
+                unsigned threads, int64_t* read_ns) {
     Needs needs;
     for (size_t i = 0; i < count; ++i) {
-        const Status status = admit(records[i], output, input);
+        const Status status = admit(records[i], output, input, i);
         statuses[i] = static_cast<int32_t>(status);
-        if (status == Status::ok) needs.add(records[i]);
+        if (status == Status::ok) needs.add(records[i], file_of(input, i) >= 0);
     }
     const size_t wanted = std::max<size_t>(1, std::min<size_t>(threads, count));
     std::vector<Scratch> scratch;
@@ -266,12 +294,16 @@ void preprocess(const Input& input, const Record* records, size_t count, const O
             Image image = {output, output.pixels};
             image.pixels = static_cast<uint8_t*>(output.pixels) + i * image.bytes();
             auto status = static_cast<Status>(statuses[i]);
+            own.read_ns = 0;
             if (status == Status::ok) {
-                run_fastest(
-                    [&](auto tag) { status = render<typename decltype(tag)::type>(input, records[i], image, own); });
+                const int32_t file = file_of(input, i);
+                run_fastest([&](auto tag) {
+                    status = render<typename decltype(tag)::type>(input, file, records[i], image, own);
+                });
             }
             if (status != Status::ok) memset(image.pixels, 0, image.bytes());
             statuses[i] = static_cast<int32_t>(status);
+            if (read_ns != nullptr) read_ns[i] = own.read_ns;
         }
     };
     std::vector<std::thread> helpers;

@@ -1,4 +1,5 @@
-// Chunks in a slab -> a batch of normalised images: decode, window, antialiased resize, normalise, in one pass.
+// Chunks in a slab or in files -> a batch of normalised images: decode, window, antialiased resize, normalise, in one
+// pass.
 #pragma once
 
 #include "common.h"
@@ -23,7 +24,7 @@ struct LutRange {
 
 // One image: where its chunks lie, how it is windowed, and where it goes. pyrad/ops.py mirrors it as RECORD_DTYPE.
 struct Record {
-    uint64_t chunk_offset[most_planes];  // bytes into the slab, one a plane
+    uint64_t chunk_offset[most_planes];  // bytes into the slab, or into the image's file; one a plane
     uint64_t chunk_size[most_planes];    // bytes, a trailing crc32c included
     LutRange modality_lut, voi_lut;      // Note [lookup tables] in window.h
     double x0, y0, x1, y1;               // source box, in source pixels, inside the image
@@ -97,13 +98,16 @@ struct Input {
     uint64_t slab_bytes;
     const uint16_t* lut_entries;
     uint64_t lut_count;
+    const int32_t* files = nullptr;  // one an image: the open file its chunks lie in, below 0 the slab; null: all slab
 };
 
-// Writes `count` images and one status each; an image whose status is not ok is all zeros. Neither records nor slab are
-// trusted: nothing outside the input is read and nothing outside the image's own output is written. Up to `threads`
-// threads share the images; every image's bits are the same for any number of them. Throws std::bad_alloc, before
-// anything is written, where the scratch memory cannot be had.
+// Writes `count` images and one status each, and, unless `read_ns` is null, the nanoseconds that were spent on reading
+// each. An image whose status is not ok is all zeros. Neither records nor slab nor files are trusted: nothing outside
+// the input is read and nothing outside the image's own output is written. Up to `threads` threads share the images,
+// and each reads a chunk of a file (read_range, with its statuses) just before it decodes it; every image's bits are
+// the same for any number of them. Throws std::bad_alloc, before anything is written, where the scratch memory cannot
+// be had.
 void preprocess(const Input& input, const Record* records, size_t count, const Output& output, int32_t* statuses,
-                unsigned threads);
+                unsigned threads, int64_t* read_ns = nullptr);
 
 }  // namespace pyrad

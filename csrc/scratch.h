@@ -16,6 +16,8 @@ constexpr uint32_t lanes = 8;  // output rows that go through the horizontal pas
 
 constexpr uint32_t strip_rows = 2 * tilepack::tile_height;
 
+constexpr size_t spare_bytes = 64;  // behind a chunk: what a decoder may load past its end
+
 inline size_t padded_width(size_t floats) { return (floats + 15) / 16 * 16; }
 
 // --- What one thread works in: allocated once, for the largest image ---
@@ -90,6 +92,7 @@ inline Axis axis_x(const Record& r) { return {r.x0, r.x1, r.columns, r.dst_w}; }
 
 // Elements of each buffer that the images given to `add` need.
 struct Needs {
+    size_t chunk = 0;
     size_t strip = 0;
     size_t columns = 0;
     size_t ring = 0;
@@ -99,7 +102,10 @@ struct Needs {
     size_t weights_y = 0;
     size_t weights_x = 0;
 
-    void add(const Record& r) {
+    void add(const Record& r, bool in_file) {
+        for (uint32_t plane = 0; in_file && plane < r.planes; ++plane) {
+            chunk = std::max<size_t>(chunk, r.chunk_size[plane] + spare_bytes);
+        }
         const size_t width = padded_width(r.columns);
         strip = std::max(strip, strip_rows * width);
         columns = std::max(columns, width);
@@ -113,15 +119,21 @@ struct Needs {
 };
 
 struct Scratch {
+    Buffer<uint8_t> chunk;   // of one plane, where it lies in a file
     Buffer<uint16_t> strip;  // stored pixels of two tile rows; row y lies at y modulo strip_rows
     Buffer<float> ring;      // windowed source rows; row y lies at y modulo the number of taps
     Buffer<float> across;    // `lanes` rows after the vertical pass: Note [tiles] in passes.h
     Buffer<float> finished;  // the same after the horizontal pass
     TapTable y;
     TapTable x;
+    int64_t read_ns = 0;  // spent on reading the chunks of an image
 
     explicit Scratch(const Needs& needs)
-        : strip(needs.strip), ring(needs.ring), across(lanes * needs.columns), finished(lanes * needs.out_columns) {
+        : chunk(needs.chunk),
+          strip(needs.strip),
+          ring(needs.ring),
+          across(lanes * needs.columns),
+          finished(lanes * needs.out_columns) {
         y.reserve(needs.out_y, needs.weights_y);
         x.reserve(needs.out_x, needs.weights_x);
     }

@@ -19,7 +19,6 @@ Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 
 DTYPES = (np.dtype("uint8"), np.dtype("int8"), np.dtype("<u2"), np.dtype("<i2"))
 MODES = ("pack",)
-SHORT_READ = -1  # what read_ranges reports where the file ends before the range
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 NO_PADDING = (1, 0)
@@ -31,7 +30,10 @@ SLAB_ALIGN = 64
 
 
 class Status(IntEnum):
-    """What became of one chunk or one image; mirrors ``Status`` in csrc/common.h."""
+    """What became of one chunk or one image; mirrors ``Status`` in csrc/common.h.
+
+    Where a read failed there is ``-errno`` in place of a status.
+    """
 
     OK = 0
     CHECKSUM = 1
@@ -40,6 +42,7 @@ class Status(IntEnum):
     BOUNDS = 4
     WIDTHS = 5
     RECORD = 6
+    TRUNCATED = 7
 
     @property
     def sentence(self) -> str:
@@ -55,6 +58,7 @@ _SENTENCES = {
     Status.BOUNDS: "a size or an offset in the chunk does not fit its bytes",
     Status.WIDTHS: "the widths in a segment's table are invalid or do not add up to its payload",
     Status.RECORD: "the record of the image is impossible: its shape, source box, window or destination",
+    Status.TRUNCATED: "the file ends before the chunk does",
 }
 
 
@@ -78,11 +82,14 @@ class Voi(IntEnum):
 LUT_DTYPE = np.dtype([("at", "<u8"), ("count", "<u4"), ("first", "<i4")], align=True)
 LUT_FIRST_LIMIT = 1 << 17  # of its absolute value
 NO_LUTS = np.zeros(0, np.uint16)
+NO_FILES = np.zeros(0, np.int32)
+NO_TIMES = np.zeros(0, np.int64)
+NO_FILE = -1  # of an image whose chunks lie in the slab
 
 # One image of a batch; mirrors ``Record`` in csrc/preprocess.h, which every call of preprocess compares.
 RECORD_DTYPE = np.dtype(
     [
-        ("chunk_offset", "<u8", (3,)),  # bytes into the slab, one a plane
+        ("chunk_offset", "<u8", (3,)),  # bytes into the slab, or into the image's file; one a plane
         ("chunk_size", "<u8", (3,)),  # bytes, a trailing crc32c included
         ("modality_lut", LUT_DTYPE),  # instead of a rescale
         ("voi_lut", LUT_DTYPE),  # instead of a window; then `a` is the greatest entry, which becomes 1
@@ -197,9 +204,9 @@ def read_ranges(
 ) -> NDArray[np.int32]:
     """Read ``sizes[i]`` bytes at ``offsets[i]`` of the open file ``fds[i]`` to ``slab[slab_offsets[i]:]``.
 
-    The lists have one entry a range; ``slab`` is a writeable uint8 vector. Returns int32 (N,): 0, the errno
-    of a failed read, or SHORT_READ where the file ends too early. File positions are left alone (pread), the
-    GIL is released, up to ``threads`` threads share the ranges. ValueError where a range leaves the slab.
+    The lists have one entry a range; ``slab`` is a writeable uint8 vector. Returns int32 (N,): 0, -errno of a
+    failed read, or ``Status.TRUNCATED``. File positions are left alone (pread), the GIL is released, up to
+    ``threads`` threads share the ranges. ValueError where a range leaves the slab.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
@@ -210,6 +217,22 @@ def read_ranges(
         slab,
         np.ascontiguousarray(slab_offsets, np.uint64),
         threads=threads,
+    )
+
+
+def read_ahead(
+    fds: Sequence[int] | NDArray[Any],
+    offsets: Sequence[int] | NDArray[Any],
+    sizes: Sequence[int] | NDArray[Any],
+) -> None:
+    """Have the system fetch ``sizes[i]`` bytes at ``offsets[i]`` of the open file ``fds[i]`` meanwhile.
+
+    It is advice: nothing fails, and nothing is asked where a look at a few of them finds those in memory.
+    """
+    _C.read_ahead(
+        np.ascontiguousarray(fds, np.int32),
+        np.ascontiguousarray(offsets, np.uint64),
+        np.ascontiguousarray(sizes, np.uint64),
     )
 
 
@@ -301,20 +324,25 @@ def preprocess(
     std: Sequence[float],
     channels: int,
     luts: NDArray[np.uint16] = NO_LUTS,
+    files: NDArray[np.int32] = NO_FILES,
+    read_ns: NDArray[np.int64] = NO_TIMES,
     channels_last: bool = False,
     threads: int = 1,
 ) -> NDArray[np.int32]:
     """Decode, window, resize and normalise the images of ``records`` (N,), of RECORD_DTYPE, into ``out``.
 
-    ``slab`` is a uint8 vector that holds their chunks. ``out`` is C-contiguous (N, channels, rows, columns),
+    ``slab`` is a uint8 vector that holds their chunks, but for those of an image whose entry of ``files``
+    (N,) is an open file: a thread reads each just before it decodes it (pread). ``read_ns`` (N,), where
+    it is given, gets the nanoseconds that this took. ``out`` is C-contiguous (N, channels, rows, columns),
     or (N, rows, columns, channels) if ``channels_last``: float32, float16, or uint16 for the bits of
     bfloat16. There are 1 or 3 channels: three equal ones of a grey image, one each of an image of 3 planes.
     ``mean`` and ``std`` have one value, or one a channel: out = y * (1 / std) - mean / std, y in [0, 1].
     ``luts`` holds the entries of all lookup tables that records name.
 
-    Returns int32 (N,), a `Status` each. Chunks are not trusted: an image whose status is not OK is all zeros,
-    and its neighbours are sound. The GIL is released once; up to ``threads`` threads share the images, and no
-    bit depends on how many. ValueError or TypeError for arrays, channels or statistics that cannot be.
+    Returns int32 (N,), a `Status` each, or -errno of a failed read. Chunks are not trusted: an image whose
+    status is not OK is all zeros, and its neighbours are sound. The GIL is released once; up to ``threads``
+    threads share the images, and no bit depends on how many. ValueError or TypeError for arrays, channels or
+    statistics that cannot be.
     """
     means, stds = (np.broadcast_to(np.asarray(x, np.float64), (channels,)) for x in (mean, std))
     with np.errstate(all="ignore"):
@@ -329,7 +357,16 @@ def preprocess(
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
     return _C.preprocess(
-        slab, records, out, scale, shift, luts=luts, channels_last=channels_last, threads=threads
+        slab,
+        records,
+        out,
+        scale,
+        shift,
+        luts=luts,
+        files=files,
+        read_ns=read_ns,
+        channels_last=channels_last,
+        threads=threads,
     )
 
 

@@ -73,7 +73,7 @@ def test_the_end_of_a_file_is_reported_and_its_neighbours_are_read(file):
     fd, content = file
     slab = np.zeros(400, np.uint8)
     status = ops.read_ranges([fd] * 4, [950, 1000, 5000, 0], [100] * 4, slab, [0, 100, 200, 300])
-    assert status.tolist() == [ops.SHORT_READ, ops.SHORT_READ, ops.SHORT_READ, 0]
+    assert status.tolist() == [ops.Status.TRUNCATED, ops.Status.TRUNCATED, ops.Status.TRUNCATED, 0]
     np.testing.assert_array_equal(slab[300:], content[:100])
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_shrinks_is_a_short_read_not_a_signal(tmp_path):
     fd = os.open(path, os.O_RDONLY)
     os.truncate(path, 100)
     slab = np.zeros(8192, np.uint8)
-    assert ops.read_ranges([fd], [0], [8192], slab, [0]).tolist() == [ops.SHORT_READ]
+    assert ops.read_ranges([fd], [0], [8192], slab, [0]).tolist() == [ops.Status.TRUNCATED]
     os.close(fd)
 
 
@@ -93,7 +93,7 @@ def test_a_bad_descriptor_is_its_errno(file, tmp_path):
     reading, writing = os.pipe()
     slab = np.zeros(40, np.uint8)
     status = ops.read_ranges([-1, folder, reading, fd], [0] * 4, [10] * 4, slab, [0, 10, 20, 30], threads=2)
-    assert status.tolist() == [errno.EBADF, errno.EISDIR, errno.ESPIPE, 0]
+    assert status.tolist() == [-errno.EBADF, -errno.EISDIR, -errno.ESPIPE, 0]
     for each in (folder, reading, writing):
         os.close(each)
 
@@ -110,7 +110,7 @@ def test_an_offset_beyond_any_file_is_einval(file):
     fd, _ = file
     slab = np.zeros(10, np.uint8)
     status = ops.read_ranges([fd, fd], np.array([2**63, 2**64 - 1], np.uint64), [10, 10], slab, [0, 0])
-    assert status.tolist() == [errno.EINVAL, errno.EINVAL]
+    assert status.tolist() == [-errno.EINVAL, -errno.EINVAL]
 
 
 @pytest.mark.parametrize(

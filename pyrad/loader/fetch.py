@@ -1,9 +1,12 @@
-"""Samples of a store -> one slab of memory that holds their chunks: tilepack as stored, zstd inflated."""
+"""Samples of a store -> where their chunks lie, in files or in memory: tilepack as stored, zstd inflated."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,28 +17,34 @@ from pyrad.loader.resident import Resident
 from pyrad.store.chunk import decode_chunk
 from pyrad.store.reader import Located, Store
 
+_NO_SLAB = np.zeros(0, dtype=np.uint8)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """The chunks of n samples in a slab: m of them, one a plane, in the order of ``located``.
+    """Where the chunks of n samples lie: m of them, one a plane, in the order of ``located``.
 
-    Chunk j is the ``size[j]`` bytes at ``offset[j]``. Where ``raw``, they are little-endian pixels whose
+    Chunk j is the ``size[j]`` bytes at ``offset[j]`` of its sample's ``files`` (n,), an open file, or of
+    ``slab`` where that is `ops.NO_FILE`. Where ``raw``, all are little-endian pixels in the slab whose
     checksum was checked; otherwise they are chunks as stored, ending in their crc32c, still to be checked.
-    The slab belongs to the thread that fetched it and holds until that thread fetches again, or is the
-    memory of what is resident; it is only read.
+    Slab and files hold until the block of `Fetcher.fetched` ends; they are only read. ``read_s`` are the
+    seconds that have gone into reading already.
     """
 
     slab: NDArray[np.uint8]
+    files: NDArray[np.int32]
     located: Located
     offset: NDArray[np.uint64]
     size: NDArray[np.int64]
     raw: bool
+    read_s: float
 
 
 class Fetcher:
-    """Reads batches, each thread into slabs of its own that grow to the largest batch and are used again.
+    """Leads to the chunks of batches: those of tilepack where they lie, those of zstd inflated into a slab.
 
-    A batch that is ``resident`` as a whole is used where it lies; of another what is not is read.
+    Each thread has slabs of its own, which grow to the largest batch and are used again. What is ``resident``
+    is not read.
     """
 
     def __init__(self, store: Store, *, threads: int, resident: Resident | None = None) -> None:
@@ -44,86 +53,101 @@ class Fetcher:
         self._resident = resident
         self._slabs = threading.local()
 
-    def fetch(self, samples: NDArray[np.int64]) -> Fetched:
-        """Read the chunks of ``samples`` (n,), store indices in any order.
+    def read_ahead(self, samples: NDArray[np.int64], located: Located) -> None:
+        """Have the system fetch the chunks of ``samples`` from the disk while other batches are made."""
+        away = ~self._held(samples)
+        chunks = np.repeat(away, np.diff(located.first))
+        with self._store.pinned(located.shard[chunks]) as fds:
+            ops.read_ahead(fds, located.offset[chunks], located.size[chunks])
+
+    @contextmanager
+    def fetched(self, samples: NDArray[np.int64], located: Located) -> Iterator[Fetched]:
+        """Find the chunks of ``samples`` (n,), store indices in any order, that ``located`` locates.
 
         Raises:
             IntegrityError: a shard is missing or ends too early; the message names array and chunk.
             CorruptChunkError: a zstd chunk does not inflate to its image, or fails its checksum.
 
         """
-        located = self._store.locate(samples)
-        slab, offset = self._stored(samples, located)
-        if self._store.codec == "zstd":
-            return self._inflate(samples, located, slab, offset)
-        return Fetched(slab=slab, located=located, offset=offset, size=located.size, raw=False)
-
-    def _stored(
-        self, samples: NDArray[np.int64], located: Located
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """Chunks as they are stored: the memory in which they lie, and where in it."""
-        resident = self._resident
-        if resident is not None and resident.holds(samples).all():
-            return resident.memory, resident.offsets(samples, located)
-        offset, total = ops.slab_layout(located.size)
-        slab = self._slab("stored", total)
-        wanted = np.arange(len(offset))
-        if resident is not None:
-            here = np.repeat(resident.holds(samples), np.diff(located.first))
-            for chunk, begin in zip(
-                np.flatnonzero(here), resident.offsets(samples, located)[here], strict=True
-            ):
-                size = int(located.size[chunk])
-                slab[int(offset[chunk]) :][:size] = resident.memory[int(begin) :][:size]
-            wanted = wanted[~here]
-        with self._store.pinned(located.shard) as fds:
-            statuses = ops.read_ranges(
-                fds[wanted],
-                located.offset[wanted],
-                located.size[wanted],
-                slab,
-                offset[wanted],
-                threads=self._threads,
+        held = self._held(samples)
+        slab, offset = _NO_SLAB, located.offset.astype(np.uint64)
+        if self._resident is not None:
+            slab = self._resident.memory
+            here = np.repeat(held, np.diff(located.first))
+            offset = np.where(here, self._resident.offsets(samples, located), offset)
+        files = np.full(len(samples), ops.NO_FILE, dtype=np.int32)
+        with self._store.pinned(located.shard[located.first[:-1]][~held]) as fds:
+            files[~held] = fds
+            there = Fetched(
+                slab=slab,
+                files=files,
+                located=located,
+                offset=offset,
+                size=located.size,
+                raw=False,
+                read_s=0.0,
             )
-        for failed in np.flatnonzero(statuses):
-            sample, plane = place_of(located, int(wanted[failed]))
-            raise self._store.read_error(samples[sample], plane, int(statuses[failed]))
-        return slab, offset
+            yield self._inflated(samples, there) if self._store.codec == "zstd" else there
 
-    def _inflate(
-        self,
-        samples: NDArray[np.int64],
-        located: Located,
-        slab: NDArray[np.uint8],
-        offset: NDArray[np.uint64],
-    ) -> Fetched:
+    def _held(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+        resident = self._resident
+        return np.zeros(len(samples), dtype=np.bool_) if resident is None else resident.holds(samples)
+
+    def _inflated(self, samples: NDArray[np.int64], there: Fetched) -> Fetched:
         """Decode each zstd chunk on the host; libzstd releases the GIL, so threads share the work."""
-        buckets = self._store.buckets
-        chunk_bucket = np.repeat(located.bucket, np.diff(located.first))
+        located, buckets = there.located, self._store.buckets
+        sample_of = np.repeat(np.arange(len(samples)), np.diff(located.first))
+        bucket_of = located.bucket[sample_of]
         plane_bytes = np.array([b.rows * b.columns * b.dtype.itemsize for b in buckets], dtype=np.int64)
-        size = plane_bytes[chunk_bucket]
-        raw_offset, total = ops.slab_layout(size)
+        size = plane_bytes[bucket_of]
+        offset, total = ops.slab_layout(size)
         raw = self._slab("raw", total)
+        began_s = time.perf_counter()
+        slab, begin = self._read(samples, there, sample_of)
+        read_s = time.perf_counter() - began_s
 
         def inflate(chunk: int) -> None:
-            bucket = buckets[chunk_bucket[chunk]]
-            begin = int(offset[chunk])
-            sample, plane = place_of(located, chunk)
+            bucket, sample = buckets[bucket_of[chunk]], sample_of[chunk]
+            memory = there.slab if there.files[sample] == ops.NO_FILE else slab
             pixels = decode_chunk(
-                slab[begin : begin + int(located.size[chunk])],
+                memory[int(begin[chunk]) :][: int(located.size[chunk])],
                 profile="zstd",
                 rows=bucket.rows,
                 columns=bucket.columns,
                 dtype=bucket.dtype,
-                where=self._store.chunk_name(samples[sample], plane),
+                where=self._store.chunk_name(samples[sample], chunk - int(located.first[sample])),
             )
-            begin = int(raw_offset[chunk])
-            raw[begin : begin + pixels.nbytes] = pixels.reshape(-1).view(np.uint8)
+            raw[int(offset[chunk]) :][: pixels.nbytes] = pixels.reshape(-1).view(np.uint8)
 
         with ThreadPoolExecutor(self._threads, thread_name_prefix="pyrad-zstd") as pool:
             for _ in pool.map(inflate, range(len(size))):
                 pass
-        return Fetched(slab=raw, located=located, offset=raw_offset, size=size, raw=True)
+        files = np.full(len(samples), ops.NO_FILE, dtype=np.int32)
+        return Fetched(
+            slab=raw, files=files, located=located, offset=offset, size=size, raw=True, read_s=read_s
+        )
+
+    def _read(
+        self, samples: NDArray[np.int64], there: Fetched, sample_of: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """Read what lies in files into a slab, and tell where each chunk lies, there or in memory."""
+        away = np.flatnonzero(there.files[sample_of] != ops.NO_FILE)
+        places, total = ops.slab_layout(there.size[away])
+        slab, begin = self._slab("stored", total), there.offset.copy()
+        statuses = ops.read_ranges(
+            there.files[sample_of[away]],
+            there.offset[away],
+            there.size[away],
+            slab,
+            places,
+            threads=self._threads,
+        )
+        for failed in np.flatnonzero(statuses):
+            chunk = int(away[failed])
+            plane = chunk - int(there.located.first[sample_of[chunk]])
+            raise self._store.read_error(samples[sample_of[chunk]], plane, int(statuses[failed]))
+        begin[away] = places
+        return slab, begin
 
     def _slab(self, name: str, total_bytes: int) -> NDArray[np.uint8]:
         slab: NDArray[np.uint8] | None = getattr(self._slabs, name, None)
@@ -131,9 +155,3 @@ class Fetcher:
             slab = np.empty(total_bytes + total_bytes // 4, dtype=np.uint8)  # room for a larger batch to come
             setattr(self._slabs, name, slab)
         return slab
-
-
-def place_of(located: Located, chunk: int) -> tuple[int, int]:
-    """Return which of the n samples, and which of its planes, chunk number ``chunk`` is."""
-    sample = int(np.searchsorted(located.first, chunk, side="right")) - 1
-    return sample, chunk - int(located.first[sample])

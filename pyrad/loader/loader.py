@@ -13,19 +13,18 @@ import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from pyrad.errors import PyradError, UsageError
 from pyrad.loader import sampler
 from pyrad.loader.augment import Augment
+from pyrad.loader.batches import BatchMaker, Drawing, Plan, Prepared
 from pyrad.loader.fetch import Fetcher
 from pyrad.loader.labels import members_of, read_targets, split_codes
 from pyrad.loader.pipeline import Pipeline
@@ -44,13 +43,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    batch: Batch
-    read_s: float
-    preprocess_s: float
 
 
 class Loader:
@@ -144,7 +136,6 @@ class Loader:
         self.classes = self._targets.classes
         self.multi_label = self._targets.multi_label
         self.class_counts = self._targets.class_counts(np.flatnonzero(training))
-        self._single = self._targets.single()
         self.samples = self._drawn(members)
         self.left_out = int(members.sum()) - len(self.samples)
 
@@ -168,14 +159,24 @@ class Loader:
             if residency == "ram"
             else None
         )
-        self._fetcher = Fetcher(store, threads=share, resident=self.resident)
+        self._drawing = Drawing(samples=self.samples, shuffle=self.shuffle, seed=seed)
         self._renderer = Renderer(store, self.samples, self.recipe, seed=seed, threads=share)
-        self._slabs = Slabs(kept=prefetch + 2)  # those in use in turn: ready, being read, being made
-        self._pipeline = Pipeline(self._prepare, workers=self._workers, prefetch=prefetch)
-        self._keys = store.samples["key"]
+        self._maker = BatchMaker(
+            store,
+            self._drawing,
+            self._targets,
+            self.recipe,
+            fetcher=Fetcher(store, threads=share, resident=self.resident),
+            renderer=self._renderer,
+            slabs=Slabs(kept=prefetch + 2),  # those in use in turn: ready, in use, being made
+            dtype=self.dtype,
+        )
+        self._pipeline: Pipeline[Plan, Prepared] = Pipeline(
+            self._plan, self._maker.make, workers=self._workers, prefetch=prefetch
+        )
         self._position = 0  # in global samples: where the next batch to be yielded begins
         self._resume_at = 0  # evaluation: where the next `for` begins
-        self._read_s = self._preprocess_s = 0.0
+        self._read_s = self._busy_s = 0.0
         self._images = self._batches = 0
 
     def __len__(self) -> int:
@@ -207,7 +208,7 @@ class Loader:
         for position, prepared in self._pipeline.run(positions):
             self._position = position + self.batch_size
             self._read_s += prepared.read_s
-            self._preprocess_s += prepared.preprocess_s
+            self._busy_s += prepared.busy_s
             self._images += len(prepared.batch.keys)
             self._batches += 1
             yield prepared.batch
@@ -218,11 +219,11 @@ class Loader:
 
         They are those of Note [one stream]; of an evaluation, position p is sample p, and from N on padding.
         """
-        return self._make(positions).batch
+        return self._maker.make(self._maker.plan(positions)).batch
 
     def placement(self, positions: NDArray[np.int64]) -> Placement:
         """Say where in their stored images the images at ``positions`` (n,) lie."""
-        epochs, drawn, _ = self._draw(positions)
+        epochs, drawn, _ = self._drawing.draw(positions)
         return self._renderer.placement(drawn, epochs)
 
     def close(self) -> None:
@@ -281,58 +282,20 @@ class Loader:
         ``idle`` how long those threads had nothing to do. ``images`` counts this rank's.
         """
         pipeline = self._pipeline
-        idle_s = self._workers * pipeline.open_s - self._read_s - self._preprocess_s
+        idle_s = self._workers * pipeline.open_s - self._busy_s
         return {
             "images": self._images,
             "batches": self._batches,
             "read_s": self._read_s,
-            "preprocess_s": self._preprocess_s,
+            "preprocess_s": self._busy_s - self._read_s,
             "wait_s": pipeline.wait_s,
             "consumer_s": pipeline.consumer_s,
             "idle_s": max(idle_s, 0.0),
         }
 
-    def _prepare(self, position: int) -> _Prepared:
-        """Make this rank's slice of the global batch that begins at ``position``."""
-        return self._make(sampler.rank_positions(position, self.batch_size, self.rank, self.world_size))
-
-    def _make(self, positions: NDArray[np.int64]) -> _Prepared:
-        epochs, drawn, valid = self._draw(positions)
-        samples = self.samples[drawn]
-        began_s = time.perf_counter()
-        fetched = self._fetcher.fetch(samples)
-        read_s = time.perf_counter()
-        images = self._empty(len(samples))
-        self._renderer.render(fetched, drawn, epochs, _as_array(images))
-        batch = Batch(
-            images=images.permute(0, 3, 1, 2) if self.recipe.channels_last else images,
-            labels=torch.from_numpy(self._labels(samples)),
-            keys=tuple(self._keys.take(pa.array(samples)).to_pylist()),
-            valid=torch.from_numpy(valid),
-        )
-        return _Prepared(batch=batch, read_s=read_s - began_s, preprocess_s=time.perf_counter() - read_s)
-
-    def _draw(
-        self, positions: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Return epochs, places in ``samples`` and what is no padding, of ``positions`` (n,)."""
-        if positions.size and positions.min() < 0:
-            raise IndexError(f"position {positions.min()} of the sequence; positions count from 0")
-        count = len(self.samples)
-        if self.shuffle:
-            epochs, indices = sampler.epoch_and_index(positions, count)
-            drawn = sampler.permute(indices, count, seed=self.seed, epochs=epochs)
-            return epochs, drawn, np.ones(len(positions), dtype=np.bool_)
-        return np.zeros_like(positions), np.minimum(positions, count - 1), positions < count
-
-    def _labels(self, samples: NDArray[np.int64]) -> NDArray[Any]:
-        return self._targets.multi_hot(samples) if self.multi_label else self._single[samples]
-
-    def _empty(self, count: int) -> torch.Tensor:
-        height, width = self.recipe.size
-        channels = self.recipe.channels
-        shape = (height, width, channels) if self.recipe.channels_last else (channels, height, width)
-        return self._slabs.empty((count, *shape), self.dtype)
+    def _plan(self, position: int) -> Plan:
+        """Plan this rank's slice of the global batch that begins at ``position``."""
+        return self._maker.plan(sampler.rank_positions(position, self.batch_size, self.rank, self.world_size))
 
     def _drawn(self, members: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the store indices that are drawn from: for training only those that have a target."""
@@ -387,10 +350,3 @@ def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _as_array(images: torch.Tensor) -> NDArray[Any]:
-    """View a new tensor as NumPy; NumPy has no bfloat16, so its bits are seen as uint16."""
-    bits = images.view(torch.uint16) if images.dtype is torch.bfloat16 else images
-    array: NDArray[Any] = bits.numpy()
-    return array

@@ -1,4 +1,8 @@
-"""Positions -> prepared batches, in order, made by a few threads a few batches ahead.
+"""Positions -> plans -> prepared batches, in order, made by a few threads a few batches ahead.
+
+Note [plans]
+A plan is made one batch a thread earlier than the batch, in the same queue: it has the system read ahead what
+the batch will need, so that the disk is at work while batches before it are decoded.
 
 Note [threads]
 A run starts its threads at its first batch and joins them when it ends, is broken off or is dropped. Between
@@ -16,17 +20,26 @@ from typing import Generic, TypeVar
 
 from pyrad.errors import PyradError
 
+Plan = TypeVar("Plan")
 Prepared = TypeVar("Prepared")
 
 
-class Pipeline(Generic[Prepared]):
-    """Calls ``prepare`` for one position after another, ``prefetch`` beyond the one in use.
+class Pipeline(Generic[Plan, Prepared]):
+    """Calls ``plan`` and ``prepare`` for one position after another, ``prefetch`` beyond the one in use.
 
     ``wait_s``, ``consumer_s`` and ``open_s`` sum, over all runs, how long the consumer waited for a batch,
     how long it kept each batch to itself, and both together.
     """
 
-    def __init__(self, prepare: Callable[[int], Prepared], *, workers: int, prefetch: int) -> None:
+    def __init__(
+        self,
+        plan: Callable[[int], Plan],
+        prepare: Callable[[Plan], Prepared],
+        *,
+        workers: int,
+        prefetch: int,
+    ) -> None:
+        self._plan = plan
         self._prepare = prepare
         self._workers = workers
         self._prefetch = prefetch
@@ -39,12 +52,12 @@ class Pipeline(Generic[Prepared]):
         Raises:
             PyradError: from an earlier run that is asked to go on.
 
-        Whatever ``prepare`` raises is raised here, when its position is due.
+        Whatever ``plan`` and ``prepare`` raise is raised here, when its position is due.
 
         """
         self.close()
         pool = self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pyrad-loader")
-        todo = iter(positions)
+        todo = self._planned(pool, positions)
         pending: deque[tuple[int, Future[Prepared]]] = deque()
         try:
             self._submit(pool, todo, pending, self._prefetch)
@@ -73,12 +86,27 @@ class Pipeline(Generic[Prepared]):
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
+    def _planned(
+        self, pool: ThreadPoolExecutor, positions: Iterable[int]
+    ) -> Iterator[tuple[int, Future[Plan]]]:
+        """Yield positions with their plans, which are begun early: Note [plans]."""
+        begun: deque[tuple[int, Future[Plan]]] = deque()
+        for position in positions:
+            begun.append((position, pool.submit(self._plan, position)))
+            if len(begun) > self._workers:
+                yield begun.popleft()
+        yield from begun
+
     def _submit(
         self,
         pool: ThreadPoolExecutor,
-        todo: Iterator[int],
+        todo: Iterator[tuple[int, Future[Plan]]],
         pending: deque[tuple[int, Future[Prepared]]],
         batches: int,
     ) -> None:
-        for position in islice(todo, batches):
-            pending.append((position, pool.submit(self._prepare, position)))
+        for position, plan in islice(todo, batches):
+            pending.append((position, pool.submit(self._prepare_planned, plan)))
+
+    def _prepare_planned(self, plan: Future[Plan]) -> Prepared:
+        # The pool begins its jobs in order: a plan that is waited for here is under way.
+        return self._prepare(plan.result())

@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyrad import geometry, ops
-from pyrad.errors import CorruptChunkError, UsageError
+from pyrad.errors import CorruptChunkError, IntegrityError, UsageError
 from pyrad.loader import luts, windows
 from pyrad.loader.augment import Augment
 from pyrad.loader.fetch import Fetched
 from pyrad.records import Window
-from pyrad.store.chunk import decode_chunk
 from pyrad.store.reader import Store
 
 FITS = ("stretch", "letterbox", "crop")
@@ -111,8 +110,10 @@ class Renderer:
 
     def render(
         self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64], out: NDArray[Any]
-    ) -> None:
-        """Decode, window, resize and normalise the images of ``fetched`` into ``out``.
+    ) -> float:
+        """Read, decode, window, resize and normalise the images of ``fetched`` into ``out``.
+
+        Returns the seconds that each thread, on average, spent reading.
 
         ``drawn`` (b,) are places in ``samples``, ``epochs`` (b,) the epochs they are seen in; ``out`` is
         float32, float16 or uint16 (bfloat16 bits), (b, channels, height, width), or (b, height, width,
@@ -120,9 +121,11 @@ class Renderer:
 
         Raises:
             CorruptChunkError: a chunk is damaged; the message names array and chunk.
+            IntegrityError: a shard cannot be read or ends too early; likewise.
 
         """
         recipe = self._recipe
+        read_ns = np.zeros(len(drawn), np.int64)
         statuses = ops.preprocess(
             fetched.slab,
             self.records(fetched, drawn, epochs),
@@ -131,11 +134,14 @@ class Renderer:
             std=recipe.per_channel(recipe.std),
             channels=recipe.channels,
             luts=self._lut_entries,
+            files=fetched.files,
+            read_ns=read_ns,
             channels_last=recipe.channels_last,
             threads=self._threads,
         )
         for image in np.flatnonzero(statuses):
-            raise self._corrupt(fetched, int(self._samples[drawn[image]]), int(image), int(statuses[image]))
+            raise self._fault(int(self._samples[drawn[image]]), int(statuses[image]))
+        return float(read_ns.sum()) / 1e9 / min(self._threads, max(1, len(drawn)))
 
     def records(
         self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64]
@@ -188,23 +194,14 @@ class Renderer:
         for axis, name in enumerate(("x0", "y0", "x1", "y1")):
             records[name] = boxes[:, axis]
 
-    def _corrupt(self, fetched: Fetched, sample: int, image: int, status: int) -> CorruptChunkError:
-        """Name the chunk that is at fault; of three planes it is the one that does not decode by itself."""
-        bucket = self._store.buckets[fetched.located.bucket[image]]
-        chunks = range(*fetched.located.first[image : image + 2])
-        for plane, chunk in enumerate(chunks if bucket.planes > 1 and not fetched.raw else ()):
-            begin = int(fetched.offset[chunk])
-            try:
-                decode_chunk(
-                    fetched.slab[begin : begin + int(fetched.size[chunk])],
-                    profile="tilepack",
-                    rows=bucket.rows,
-                    columns=bucket.columns,
-                    dtype=bucket.dtype,
-                    where=self._store.chunk_name(sample, plane),
-                )
-            except CorruptChunkError as error:
-                return error
+    def _fault(self, sample: int, status: int) -> IntegrityError:
+        """Name the chunk at fault; of three planes it is the first that cannot be read by itself."""
+        try:
+            self._store.image(sample)
+        except IntegrityError as error:
+            return error
+        if status < 0 or status == ops.Status.TRUNCATED:
+            return self._store.read_error(sample, 0, status)
         return CorruptChunkError(
             f"{self._store.chunk_name(sample)} cannot be made an image: {ops.Status(status).sentence}"
         )

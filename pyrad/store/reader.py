@@ -217,7 +217,7 @@ class Store:
         return self.index.images[bucket].chunk_name(row, plane)
 
     def read_error(self, index: SupportsIndex, plane: int, status: int) -> IntegrityError:
-        """The error for a nonzero status of `ops.read_ranges` on one of a sample's chunks."""
+        """The error for a read of one of a sample's chunks: ``Status.TRUNCATED``, or -errno."""
         return self._read_error(self.chunk_name(index, plane), status)
 
     def _read(self, entry: ArrayEntry, row: int) -> NDArray[Any]:
@@ -248,9 +248,9 @@ class Store:
         return np.stack(planes) if entry.planes > 1 else planes[0]
 
     def _read_error(self, name: str, status: int) -> IntegrityError:
-        if status == ops.SHORT_READ:
+        if status == ops.Status.TRUNCATED:
             return IntegrityError(f"{self.path.name}: {name} ends too early: its shard was truncated")
-        return IntegrityError(f"{self.path.name}: {name} cannot be read: {os.strerror(status)}")
+        return IntegrityError(f"{self.path.name}: {name} cannot be read: {os.strerror(-status)}")
 
     def _place(self, index: SupportsIndex) -> tuple[int, int]:
         number = operator.index(index)
