@@ -50,14 +50,12 @@ class Bytes {
     Py_buffer view_;
 };
 
-template <class Pixel>
-py::bytes encode_pixels(const py::array& image, Dtype dtype) {
-    const auto rows = static_cast<uint32_t>(image.shape(0));
-    const auto columns = static_cast<uint32_t>(image.shape(1));
-    const auto* pixels = static_cast<const Pixel*>(image.data());
+// `measure` makes an encoder.
+template <class Measure>
+py::bytes encode_with(const Measure& measure) {
     const auto encoder = [&] {
         py::gil_scoped_release unlocked;
-        return Encoder<Pixel>(pixels, rows, columns, dtype);
+        return measure();
     }();
     if (encoder.size() == 0) throw py::value_error("the image is too large for one tilepack chunk (4 GiB)");
     PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(encoder.size()));
@@ -70,7 +68,18 @@ py::bytes encode_pixels(const py::array& image, Dtype dtype) {
     return py::reinterpret_steal<py::bytes>(bytes);
 }
 
-py::bytes tilepack_encode(const py::array& image) {
+template <class Pixel>
+py::bytes encode_pixels(const py::array& image, Dtype dtype, tilepack::Mode mode) {
+    const auto rows = static_cast<uint32_t>(image.shape(0));
+    const auto columns = static_cast<uint32_t>(image.shape(1));
+    const auto* pixels = static_cast<const Pixel*>(image.data());
+    if (mode == tilepack::Mode::pack) {
+        return encode_with([=] { return PackEncoder<Pixel>(pixels, rows, columns, dtype); });
+    }
+    return encode_with([=] { return RiceEncoder<Pixel>(pixels, rows, columns, dtype, mode); });
+}
+
+py::bytes tilepack_encode(const py::array& image, uint32_t mode) {
     const Dtype dtype = dtype_of(image.dtype());
     if (image.ndim() != 2 || (image.flags() & py::array::c_style) == 0) {
         throw py::value_error("an image is a C-contiguous array (rows, columns)");
@@ -78,7 +87,10 @@ py::bytes tilepack_encode(const py::array& image) {
     if (image.shape(0) < 1 || image.shape(1) < 1 || image.shape(0) > INT32_MAX || image.shape(1) > INT32_MAX) {
         throw py::value_error("an image has 1 to 2^31 - 1 rows and columns");
     }
-    return bytes_per_pixel(dtype) == 1 ? encode_pixels<uint8_t>(image, dtype) : encode_pixels<uint16_t>(image, dtype);
+    if (mode > static_cast<uint32_t>(tilepack::Mode::dense)) throw py::value_error("the modes are 0, 1 and 2");
+    const auto known = static_cast<tilepack::Mode>(mode);
+    return bytes_per_pixel(dtype) == 1 ? encode_pixels<uint8_t>(image, dtype, known)
+                                       : encode_pixels<uint16_t>(image, dtype, known);
 }
 
 int tilepack_decode(const py::buffer& payload, py::array image) {
@@ -265,8 +277,10 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::kw_only(), py::arg("low"), py::arg("high"),
         "Percentiles of a C-contiguous uint8, int8, uint16 or int16 array, one a fraction, without the values from low "
         "to high (inclusive; none where low > high); empty where no value is left.");
-    m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(),
-          "Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.");
+    m.def("tilepack_encode", &tilepack_encode, py::arg("image").noconvert(), py::pos_only(), py::kw_only(),
+          py::arg("mode"),
+          "Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk of mode 0 "
+          "(pack), 1 (rice) or 2 (dense).");
     m.def(
         "tilepack_decode", &tilepack_decode, py::arg("payload"), py::arg("image").noconvert(), py::pos_only(),
         "Decode a tilepack chunk into image (rows, columns), C-contiguous, whose shape and dtype must be the chunk's; "

@@ -1,8 +1,8 @@
-// A tilepack chunk -> pixels: the driver around tilepack.h.
+// A tilepack chunk -> pixels: the driver around segment.h.
 #include "decode.h"
 
 #include "instructions.h"
-#include "tilepack.h"
+#include "segment.h"
 #include "vectors.h"
 
 namespace pyrad {
@@ -10,9 +10,18 @@ namespace {
 
 template <class Set, class Pixel>
 inline void decode_segments(const uint8_t* chunk, const tilepack::Grid& grid, Pixel* pixels) {
-    const size_t segment_pixels = size_t{tilepack::segment_rows} * grid.columns;
-    for (uint32_t segment = 0; segment < grid.segments; ++segment) {
-        tilepack::decode_segment<Set>(chunk, grid, segment, pixels + segment * segment_pixels, grid.columns);
+    using namespace tilepack;
+    const size_t columns = grid.columns;
+    for (uint32_t index = 0; index < grid.segments; ++index) {
+        Segment segment = open_segment<Set, Pixel>(chunk, grid, index);
+        Pixel* const first = pixels + size_t{index} * segment_rows * columns;
+        const Pixel* above = nullptr;
+        const uint32_t rows = rows_in_segment(grid, index);
+        for (uint32_t row = 0; row < rows; row += tile_height) {
+            const uint32_t count = rows - row < tile_height ? rows - row : tile_height;
+            decode_tile_row<Set>(segment, grid, whole_row(grid), count, above, first + row * columns, columns);
+            above = first + (row + count - 1) * columns;
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 #include "passes.h"
 #include "reader.h"
 #include "scratch.h"
-#include "tilepack.h"
+#include "segment.h"
 #include "vectors.h"
 
 namespace pyrad {
@@ -82,9 +82,8 @@ struct Plane {
     bool packed;
     tilepack::Grid grid;
     tilepack::Span span;
-    uint32_t next;             // the first row that is not decoded; of a tile row
-    const uint8_t* table_row;  // and what it is made of
-    const uint8_t* payload;
+    uint32_t next;  // the first row that is not decoded; of a tile row
+    tilepack::Segment segment;
 };
 
 // The chunk of a plane: where it lies in the slab, or read, so that a cache still has it when it is decoded.
@@ -119,15 +118,12 @@ template <class Set, class Pixel>
 inline void decode_next(Plane& plane, Pixel* strip, size_t stride) {
     const bool top = plane.next % tilepack::segment_rows == 0;
     if (top) {
-        const uint32_t segment = plane.next / tilepack::segment_rows;
-        plane.table_row = plane.chunk + tilepack::segment_offset(plane.chunk, segment);
-        plane.payload = plane.table_row + tilepack::table_bytes(plane.grid, segment);
+        const uint32_t index = plane.next / tilepack::segment_rows;
+        plane.segment = tilepack::open_segment<Set, Pixel>(plane.chunk, plane.grid, index);
     }
     const Pixel* const above = top ? nullptr : strip + (plane.next - 1) % strip_rows * stride;
     Pixel* const out = strip + plane.next % strip_rows * stride;
-    plane.payload = tilepack::decode_tile_row<Set>(plane.table_row, plane.payload, plane.grid, plane.span,
-                                                   tilepack::tile_height, above, out, stride);
-    plane.table_row += plane.grid.table_row_bytes;
+    tilepack::decode_tile_row<Set>(plane.segment, plane.grid, plane.span, tilepack::tile_height, above, out, stride);
     plane.next += tilepack::tile_height;
 }
 

@@ -1,8 +1,7 @@
-// tilepack, mode `pack`: the mathematics of one tile, one tile row and one segment. docs/format.md specifies the
-// format.
+// tilepack: the shape of a chunk, and its checks. docs/format.md specifies the format.
 //
-// chunk -> check() -> Grid -> decode_segment() -> pixels. Everything is checked before anything is unpacked, so that
-// unpacking needs no checks and can neither read nor write outside, whatever the bytes say.
+// chunk -> check() -> Grid -> Segment (segment.h) -> pixels. Everything is checked before anything is unpacked, so that
+// unpacking (pack.h, rice.h) needs no checks and can neither read nor write outside, whatever the bytes say.
 //
 // Pixels are unsigned here whatever the image's dtype: residuals and sums are modulo 2^bits.
 #pragma once
@@ -12,13 +11,23 @@
 namespace pyrad::tilepack {
 
 constexpr uint8_t format_version = 1;
-constexpr uint8_t mode_pack = 0;
-constexpr uint8_t flag_gradient = 1;  // every row of residuals is summed from the left, not only a segment's first
+constexpr uint8_t flag_gradient = 1;  // mode pack: every segment is predicted by the gradient
 constexpr uint32_t segment_rows = 128;
 constexpr uint32_t tile_height = 4;
 constexpr uint32_t tile_width = 8;
+constexpr uint32_t tile_pixels = tile_height * tile_width;
 constexpr uint32_t fixed_header_bytes = 16;
 constexpr uint32_t slack_bytes = 16;  // zeros behind the last segment: a 16-byte load at any payload byte stays inside
+
+// How residuals are written. `dense` is `rice` with one more predictor.
+enum class Mode : uint8_t { pack = 0, rice = 1, dense = 2 };
+
+// What a pixel is predicted from; the first row of a segment always from the left.
+enum class Predictor : uint8_t { above = 0, gradient = 1, median = 2 };
+
+PYRAD_HD inline Predictor last_predictor(Mode mode) {
+    return mode == Mode::pack ? Predictor::above : mode == Mode::rice ? Predictor::gradient : Predictor::median;
+}
 
 // An image cut into segments and tiles.
 struct Grid {
@@ -27,16 +36,18 @@ struct Grid {
     uint32_t segments;
     uint32_t tiles_across;
     uint32_t table_row_bytes;  // nibbles of one tile row
-    bool gradient;
+    Mode mode;
+    bool gradient;  // of mode pack
 };
 
-PYRAD_HD inline Grid grid_of(uint32_t rows, uint32_t columns, bool gradient) {
+PYRAD_HD inline Grid grid_of(uint32_t rows, uint32_t columns, Mode mode, bool gradient) {
     Grid grid;
     grid.rows = rows;
     grid.columns = columns;
     grid.segments = static_cast<uint32_t>((uint64_t{rows} + segment_rows - 1) / segment_rows);
     grid.tiles_across = static_cast<uint32_t>((uint64_t{columns} + tile_width - 1) / tile_width);
     grid.table_row_bytes = (grid.tiles_across + 1) / 2;
+    grid.mode = mode;
     grid.gradient = gradient;
     return grid;
 }
@@ -58,30 +69,91 @@ PYRAD_HD inline uint64_t table_bytes(const Grid& grid, uint32_t segment) {
     return align16(uint64_t{tile_rows_in_segment(grid, segment)} * grid.table_row_bytes);
 }
 
-PYRAD_HD inline uint32_t segment_offset(const uint8_t* chunk, uint32_t segment) {
+// Offsets are multiples of 16; the low four bits of a segment's are its predictor.
+PYRAD_HD inline uint32_t segment_entry(const uint8_t* chunk, uint32_t segment) {
     return load_le<uint32_t>(chunk + fixed_header_bytes + 4 * uint64_t{segment});
+}
+PYRAD_HD inline uint32_t segment_offset(const uint8_t* chunk, uint32_t segment) {
+    return segment_entry(chunk, segment) & ~15u;
+}
+PYRAD_HD inline Predictor predictor_of(const uint8_t* chunk, const Grid& grid, uint32_t segment) {
+    if (grid.mode == Mode::pack) return grid.gradient ? Predictor::gradient : Predictor::above;
+    return static_cast<Predictor>(segment_entry(chunk, segment) & 15u);
 }
 
 // Widths 0-10, 12 and 16 are those whose fields never straddle more than two bytes (note in docs/format.md).
 PYRAD_HD inline uint32_t width_of_code(uint32_t code) { return code <= 10 ? code : 4 * (code - 8); }
 PYRAD_HD inline uint32_t code_of_width(uint32_t width) { return width <= 10 ? width : width <= 12 ? 11 : 12; }
-PYRAD_HD inline uint32_t largest_code(Dtype dtype) { return bytes_per_pixel(dtype) == 1 ? 8 : 12; }
+
+// What the codes of a table mean.
+struct Codes {
+    uint8_t width[16];      // of a field in the payload; 0 where the code is invalid
+    uint8_t quotients[16];  // 1 where each field has a quotient beside it (rice.h)
+    uint32_t largest;
+};
+
+constexpr Codes make_codes(bool pack, uint32_t pixel_bits) {
+    Codes codes{};
+    const uint32_t zero_tile = pack ? 0 : 1;  // codes of rice begin with one for tiles of nothing but zeros
+    for (uint32_t code = zero_tile; code <= 12 + zero_tile; ++code) {
+        const uint32_t step = code - zero_tile;
+        const uint32_t width = step <= 10 ? step : 4 * (step - 8);
+        if (width > pixel_bits) break;
+        codes.width[code] = static_cast<uint8_t>(width);
+        codes.quotients[code] = !pack && width < pixel_bits ? 1 : 0;
+        codes.largest = code;
+    }
+    return codes;
+}
+
+// Of pack and of the other modes, for pixels of one and of two bytes.
+inline constexpr Codes all_codes[2][2] = {{make_codes(true, 8), make_codes(true, 16)},
+                                          {make_codes(false, 8), make_codes(false, 16)}};
+
+PYRAD_HD inline const Codes& codes_of(Mode mode, uint32_t pixel_bytes) {
+    return all_codes[mode == Mode::pack ? 0 : 1][pixel_bytes - 1];
+}
 
 PYRAD_HD inline uint32_t code_at(const uint8_t* table_row, uint32_t tile) {
     return (table_row[tile >> 1] >> (4 * (tile & 1))) & 15;
 }
 
-// Adds up the widths of a tile row's first `tiles`; false if a code is invalid. In 64 bits: a row of 2^29 tiles must
-// not wrap round.
+// Adds up what `each` says of the codes of a tile row's first `tiles`, and returns the highest code. In 64 bits: a row
+// of 2^29 tiles must not wrap round.
 template <class Set>
-PYRAD_HD inline bool sum_widths(const uint8_t* table_row, uint32_t tiles, uint32_t largest, uint64_t& sum) {
+PYRAD_HD inline uint32_t sum_codes(const uint8_t* table_row, uint32_t tiles, const uint8_t (&each)[16], uint64_t& sum) {
     uint32_t highest = 0;
-    for (uint32_t tile = Set::sum_codes(table_row, tiles, sum, highest); tile < tiles; ++tile) {
+    for (uint32_t tile = Set::sum_codes(table_row, tiles, each, sum, highest); tile < tiles; ++tile) {
         const uint32_t code = code_at(table_row, tile);
         highest = code > highest ? code : highest;
-        sum += width_of_code(code);
+        sum += each[code];
     }
-    return highest <= largest;
+    return highest;
+}
+
+// Quotients that end within `bytes`, a multiple of eight: a bit 1 ends each.
+PYRAD_HD inline uint64_t count_quotients(const uint8_t* unary, uint64_t bytes) {
+    uint64_t count = 0;
+    for (uint64_t at = 0; at < bytes; at += 8) {
+        count += static_cast<uint64_t>(__builtin_popcountll(load_le<uint64_t>(unary + at)));
+    }
+    return count;
+}
+
+// The segment at `segment`, of `size` bytes, no fewer than its table: its codes, and that they add up to its size.
+template <class Set>
+PYRAD_HD inline bool check_segment(const uint8_t* segment, uint64_t size, uint64_t table, uint32_t tile_rows,
+                                   const Grid& grid, const Codes& codes) {
+    uint64_t widths = 0;
+    uint64_t coded = 0;  // tiles with quotients
+    for (uint32_t row = 0; row < tile_rows; ++row) {
+        const uint8_t* const table_row = segment + uint64_t{row} * grid.table_row_bytes;
+        if (sum_codes<Set>(table_row, grid.tiles_across, codes.width, widths) > codes.largest) return false;
+        if (grid.mode != Mode::pack) sum_codes<Set>(table_row, grid.tiles_across, codes.quotients, coded);
+    }
+    const uint64_t unary = table + align16(tile_height * widths);
+    if (grid.mode == Mode::pack) return size == unary;
+    return size >= unary && count_quotients(segment + unary, size - unary) == tile_pixels * coded;
 }
 
 // Everything that unpacking relies on. `rows`, `columns` and `dtype` are what the caller expects; on Status::ok `grid`
@@ -91,219 +163,32 @@ PYRAD_HD inline Status check(const uint8_t* chunk, uint64_t size, uint32_t rows,
                              Grid& grid) {
     if (size < fixed_header_bytes) return Status::bounds;
     const uint8_t flags = chunk[3];
-    if (chunk[0] != format_version || chunk[1] != mode_pack || !is_dtype(chunk[2]) || (flags & ~flag_gradient) != 0 ||
+    if (chunk[0] != format_version || chunk[1] > static_cast<uint8_t>(Mode::dense) || !is_dtype(chunk[2]) ||
         load_le<uint16_t>(chunk + 12) != segment_rows) {
         return Status::header;
     }
+    const auto mode = static_cast<Mode>(chunk[1]);
+    if ((flags & ~(mode == Mode::pack ? flag_gradient : 0)) != 0) return Status::header;
     if (chunk[2] != static_cast<uint8_t>(dtype) || load_le<uint32_t>(chunk + 4) != rows ||
         load_le<uint32_t>(chunk + 8) != columns || rows == 0 || columns == 0) {
         return Status::geometry;
     }
-    grid = grid_of(rows, columns, (flags & flag_gradient) != 0);
+    grid = grid_of(rows, columns, mode, (flags & flag_gradient) != 0);
     if (load_le<uint16_t>(chunk + 14) != grid.segments) return Status::header;
     uint64_t at = header_bytes(grid);
     if (size < at || segment_offset(chunk, 0) != at) return Status::bounds;
-    const uint32_t largest = largest_code(dtype);
+    const Codes& codes = codes_of(mode, bytes_per_pixel(dtype));
     for (uint32_t segment = 0; segment < grid.segments; ++segment) {
         const uint64_t end = segment_offset(chunk, segment + 1);
         const uint64_t table = table_bytes(grid, segment);
-        if (end % 16 != 0 || end < at || end > size || end - at < table) return Status::bounds;
-        uint64_t widths = 0;
-        for (uint32_t row = 0; row < tile_rows_in_segment(grid, segment); ++row) {
-            const uint8_t* const table_row = chunk + at + uint64_t{row} * grid.table_row_bytes;
-            if (!sum_widths<Set>(table_row, grid.tiles_across, largest, widths)) {
-                return Status::widths;
-            }
+        if (end < at || end > size || end - at < table) return Status::bounds;
+        if ((segment_entry(chunk, segment) & 15) > static_cast<uint32_t>(last_predictor(mode))) return Status::header;
+        if (!check_segment<Set>(chunk + at, end - at, table, tile_rows_in_segment(grid, segment), grid, codes)) {
+            return Status::widths;
         }
-        if (end - at - table != align16(tile_height * widths)) return Status::widths;
         at = end;
     }
-    return size - at == slack_bytes ? Status::ok : Status::bounds;
-}
-
-// How the fields of one width spread out into the lanes of a 64-bit word, a pixel a lane. Fields stand side by side
-// from bit 0; the upper half of them moves up to bit 32, then each upper quarter within its half, and so on, in three
-// steps for eight 8-bit lanes and two for four 16-bit lanes (a row of 16-bit pixels takes two words).
-template <class Pixel>
-struct Spread {
-    static constexpr uint32_t steps = sizeof(Pixel) == 1 ? 3 : 2;
-    uint64_t stay[steps];
-    uint64_t move[steps];
-    uint32_t shift[steps];
-    uint64_t sign;  // of each lane's field; it and `top` are 0 where fields fill their lanes
-    uint64_t top;   // of each lane
-
-    PYRAD_HD inline explicit Spread(uint32_t width) {
-        constexpr uint64_t every_lane = ~uint64_t{0} / static_cast<Pixel>(~0u);  // 1 in each lane
-        constexpr uint64_t every_span[3] = {1, 0x0000000100000001, 0x0001000100010001};
-        for (uint32_t step = 0; step < steps; ++step) {
-            const uint32_t half = width * (1u << (steps - 1 - step));  // bits that half of a span's fields fill, <= 32
-            shift[step] = (32u >> step) - half;
-            stay[step] = ((uint64_t{1} << half) - 1) * every_span[step];
-            move[step] = stay[step] << (32u >> step);
-        }
-        const bool full = width == 8 * sizeof(Pixel);
-        sign = full ? 0 : ((uint64_t{1} << width) >> 1) * every_lane;
-        top = full ? 0 : every_lane << (8 * sizeof(Pixel) - 1);
-    }
-
-    // Sign extended modulo 2^bits of Pixel. The top bits keep each lane's subtraction from borrowing of the next.
-    PYRAD_HD inline uint64_t apply(uint64_t packed) const {
-        for (uint32_t step = 0; step < steps; ++step) {
-            packed = (packed & stay[step]) | ((packed << shift[step]) & move[step]);
-        }
-        return ((packed ^ (sign | top)) - sign) ^ top;
-    }
-};
-
-// One row of a tile: eight fields of `width` bits at `packed` -> eight residuals. Loads up to 16 bytes, whatever
-// `width`.
-template <class Pixel>
-PYRAD_HD inline void unpack_row(const uint8_t* packed, uint32_t width, const Spread<Pixel>& spread, Pixel* residual) {
-    const uint64_t first = spread.apply(load_le<uint64_t>(packed));
-    memcpy(residual, &first, 8);
-    if constexpr (sizeof(Pixel) == 2) {  // fields 4 to 7 begin at bit 4 * width
-        const uint64_t second = spread.apply(load_le<uint64_t>(packed + (width >> 1)) >> (4 * (width & 1)));
-        memcpy(residual + 4, &second, 8);
-    }
-}
-
-// The inverse: eight residuals into `width` bytes. Stores 16 bytes: the caller's next store, or padding, overwrites the
-// rest.
-template <class Pixel>
-inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
-    const uint64_t mask = (uint64_t{1} << width) - 1;
-    uint64_t low = 0;
-    uint64_t high = 0;
-    for (uint32_t field = 0; field < 4; ++field) {
-        low |= (uint64_t{residual[field]} & mask) << (field * width);
-        high |= (uint64_t{residual[field + 4]} & mask) << (field * width);
-    }
-    const uint32_t half = 4 * width;
-    store_le<uint64_t>(packed, half == 64 ? low : low | high << half);
-    store_le<uint64_t>(packed + 8, half == 64 ? high : half == 0 ? 0 : high >> (64 - half));
-}
-
-// Residuals of up to four rows of tiles `tile` to `end` into `out`, whose rows lie `stride` pixels apart; the last tile
-// may be a part of one. Returns where the next tile's payload starts.
-template <class Pixel>
-PYRAD_HD inline const uint8_t* unpack_tiles(const uint8_t* table_row, const uint8_t* payload, uint32_t tile,
-                                            uint32_t end, uint32_t columns, uint32_t rows, Pixel* out, size_t stride) {
-    for (; tile < end; ++tile) {
-        const uint32_t width = width_of_code(code_at(table_row, tile));
-        const uint32_t column = tile * tile_width;
-        const Spread<Pixel> spread(width);
-        if (columns - column >= tile_width) {
-            for (uint32_t y = 0; y < rows; ++y)
-                unpack_row(payload + y * width, width, spread, out + y * stride + column);
-        } else {
-            Pixel residual[tile_width];
-            for (uint32_t y = 0; y < rows; ++y) {
-                unpack_row(payload + y * width, width, spread, residual);
-                memcpy(out + y * stride + column, residual, (columns - column) * sizeof(Pixel));
-            }
-        }
-        payload += tile_height * width;
-    }
-    return payload;
-}
-
-template <class Set, class Pixel>
-PYRAD_HD inline void sum_from_left(Pixel* row, uint32_t columns, Pixel before) {
-    if (columns == 0) return;
-    row[0] = static_cast<Pixel>(row[0] + before);
-    uint32_t x = Set::sum_from_left(row, columns);
-    Pixel sum = x == 0 ? Pixel{0} : row[x - 1];
-    for (; x < columns; ++x) {
-        sum = static_cast<Pixel>(sum + row[x]);
-        row[x] = sum;
-    }
-}
-
-template <class Pixel>
-PYRAD_HD inline void add_above(const Pixel* __restrict above, Pixel* __restrict row, uint32_t columns) {
-    for (uint32_t x = 0; x < columns; ++x) row[x] = static_cast<Pixel>(row[x] + above[x]);
-}
-
-// What residuals are summed with as they are unpacked; what is not done then is done afterwards.
-enum class Sums { none, down, left_and_down };
-
-// The tiles of a row that are wanted: `begin` to `end`, both even, or `end` the row's last.
-struct Span {
-    uint32_t begin;
-    uint32_t end;
-};
-
-PYRAD_HD inline Span whole_row(const Grid& grid) { return {0, grid.tiles_across}; }
-
-PYRAD_HD inline Span span_of(const Grid& grid, uint32_t begin_column, uint32_t end_column) {
-    const uint32_t end = (end_column + 2 * tile_width - 1) / (2 * tile_width) * 2;
-    return {begin_column / (2 * tile_width) * 2, end < grid.tiles_across ? end : grid.tiles_across};
-}
-
-// Bytes that tiles take in the payload; the first is in a low nibble.
-template <class Set>
-PYRAD_HD inline uint64_t payload_bytes(const uint8_t* table_row, uint32_t tiles) {
-    uint64_t widths = 0;
-    sum_widths<Set>(table_row, tiles, 15, widths);
-    return tile_height * widths;
-}
-
-// One tile row of pixels below `above`, which is null at the top of a segment: nothing (zeros) stands above it. What is
-// summed from the left is decoded from the left, else only `span` is. Returns where the next tile row's payload starts.
-template <class Set, class Pixel>
-PYRAD_HD inline const uint8_t* decode_tile_row(const uint8_t* table_row, const uint8_t* payload, const Grid& grid,
-                                               Span span, uint32_t rows, const Pixel* above, Pixel* out,
-                                               size_t stride) {
-    const bool from_left = above == nullptr || grid.gradient;
-    const uint32_t begin = from_left ? 0 : span.begin;
-    const uint32_t first = begin * tile_width;
-    const uint32_t end = span.end * tile_width < grid.columns ? span.end * tile_width : grid.columns;
-    // Tiles that vectors may unpack: of four rows of eight pixels, all of them in the image.
-    const uint32_t whole = rows == tile_height ? (end - first) / tile_width : 0;
-    const uint8_t* const table = table_row + begin / 2;
-    if (begin != 0) payload += payload_bytes<Set>(table_row, begin);
-    const bool all_at_once = !from_left || (above != nullptr && Set::sums_from_left_at_once);
-    uint32_t done;
-    if (!all_at_once) {
-        done = Set::template unpack_tiles<Pixel, Sums::none>(table, payload, whole, above, out, stride);
-    } else if (from_left) {
-        done = Set::template unpack_tiles<Pixel, Sums::left_and_down>(table, payload, whole, above, out, stride);
-    } else {
-        done = Set::template unpack_tiles<Pixel, Sums::down>(table, payload, whole, above + first, out + first, stride);
-    }
-    payload = unpack_tiles(table_row, payload, begin + done, span.end, grid.columns, rows, out, stride);
-    if (span.end < grid.tiles_across) {
-        payload += payload_bytes<Set>(table_row + span.end / 2, grid.tiles_across - span.end);
-    }
-    const uint32_t left = all_at_once ? first + done * tile_width : 0;  // columns from here on are not yet summed up
-    for (uint32_t y = 0; y < rows; ++y) {
-        Pixel* const row = out + y * stride;
-        if (above == nullptr || grid.gradient) {
-            const Pixel before = left == 0 ? Pixel{0} : static_cast<Pixel>(row[left - 1] - above[left - 1]);
-            sum_from_left<Set>(row + left, end - left, before);
-        }
-        if (above != nullptr) add_above(above + left, row + left, end - left);
-        above = row;
-    }
-    return payload;
-}
-
-// One checked segment into `out`, whose rows lie `stride` pixels apart.
-template <class Set, class Pixel>
-PYRAD_HD inline void decode_segment(const uint8_t* chunk, const Grid& grid, uint32_t segment, Pixel* out,
-                                    size_t stride) {
-    const uint8_t* table_row = chunk + segment_offset(chunk, segment);
-    const uint8_t* payload = table_row + table_bytes(grid, segment);
-    const uint32_t rows = rows_in_segment(grid, segment);
-    const Pixel* above = nullptr;
-    for (uint32_t row = 0; row < rows; row += tile_height) {
-        const uint32_t count = rows - row < tile_height ? rows - row : tile_height;
-        payload =
-            decode_tile_row<Set>(table_row, payload, grid, whole_row(grid), count, above, out + row * stride, stride);
-        above = out + (row + count - 1) * stride;
-        table_row += grid.table_row_bytes;
-    }
+    return size - at == slack_bytes && segment_entry(chunk, grid.segments) == at ? Status::ok : Status::bounds;
 }
 
 }  // namespace pyrad::tilepack

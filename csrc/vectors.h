@@ -11,7 +11,9 @@
 #include <utility>
 
 #include "instructions.h"
+#include "pack.h"
 #include "preprocess.h"
+#include "rice.h"
 #include "tilepack.h"
 #include "window.h"
 
@@ -25,10 +27,15 @@ namespace pyrad {
 
 // The operations that there are without vectors: none of the tiles and pixels is done.
 struct Portable {
-    PYRAD_HD static uint32_t sum_codes(const uint8_t*, uint32_t, uint64_t&, uint32_t&) { return 0; }
+    PYRAD_HD static uint32_t sum_codes(const uint8_t*, uint32_t, const uint8_t*, uint64_t&, uint32_t&) { return 0; }
     static constexpr bool sums_from_left_at_once = false;
     template <class Pixel, tilepack::Sums>
     PYRAD_HD static uint32_t unpack_tiles(const uint8_t*, const uint8_t*&, uint32_t, const Pixel*, Pixel*, size_t) {
+        return 0;
+    }
+    template <class Pixel, tilepack::Sums>
+    static uint32_t join_tiles(const uint8_t*, const uint8_t*&, const uint8_t*&, uint32_t, const Pixel*, Pixel*,
+                               size_t) {
         return 0;
     }
     template <class Pixel>
@@ -61,16 +68,14 @@ struct alignas(16) FieldLayout {
 
 struct FieldLayouts {
     FieldLayout of_code[16];
-    uint8_t width[16];  // of a code; 0 where it is invalid
 };
 
-// `Set::left(width, bit)` and `Set::right(width)` are the operands that a set's `spread` takes.
+// `Set::left(width, bit)` and `Set::right(width)` are the operands that a set's `spread` and `join` take.
 template <class Set>
-constexpr FieldLayouts make_field_layouts() {
+constexpr FieldLayouts make_field_layouts(const tilepack::Codes& codes) {
     FieldLayouts layouts{};
     for (uint32_t code = 0; code < 16; ++code) {
-        const uint32_t width = code <= 10 ? code : code <= 12 ? 4 * (code - 8) : 0;
-        layouts.width[code] = static_cast<uint8_t>(width);
+        const uint32_t width = codes.width[code];
         for (uint32_t field = 0; field < tilepack::tile_width; ++field) {
             const uint32_t byte = field * width / 8;
             const uint32_t bit = field * width % 8;
@@ -84,8 +89,11 @@ constexpr FieldLayouts make_field_layouts() {
     return layouts;
 }
 
+// Of mode pack, and of the others.
 template <class Set>
-inline constexpr FieldLayouts field_layouts = make_field_layouts<Set>();
+inline constexpr FieldLayouts field_layouts = make_field_layouts<Set>(tilepack::all_codes[0][1]);
+template <class Set>
+inline constexpr FieldLayouts low_layouts = make_field_layouts<Set>(tilepack::all_codes[1][1]);
 
 #if defined(PYRAD_X86)
 
@@ -114,6 +122,30 @@ struct Avx2 {
     static inline Words add(Words a, Words b, uint16_t /*pixel*/) { return _mm256_add_epi16(a, b); }
     static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm256_add_epi8(a, b); }
     static inline Words narrow(Words even, Words odd) { return _mm256_packs_epi16(even, odd); }
+
+    // Low bits and quotients of Rice codes; the quotients of eight pixels lie at each of `quotients`.
+    template <bool some_are_full>
+    static inline Words join(Words packed, Words shuffle, Words left, Words right, const void* const* quotients) {
+        const Words bytes = _mm256_shuffle_epi8(packed, shuffle);
+        const Words low = _mm256_mulhi_epu16(_mm256_mullo_epi16(bytes, left), right);
+        const Words high = _mm256_mullo_epi16(
+            _mm256_cvtepu8_epi16(_mm_unpacklo_epi64(load_half(quotients[0]), load_half(quotients[1]))), right);
+        const Words fields = _mm256_add_epi16(low, high);
+        if constexpr (!some_are_full) return fields;
+        return _mm256_or_si256(fields, _mm256_and_si256(bytes, _mm256_cmpeq_epi16(right, zero())));
+    }
+    static inline Words from_zigzag(Words x, uint16_t /*pixel*/) {
+        const Words sign = _mm256_sub_epi16(zero(), _mm256_and_si256(x, _mm256_set1_epi16(1)));
+        return _mm256_xor_si256(_mm256_srli_epi16(x, 1), sign);
+    }
+    static inline Words from_zigzag(Words x, uint8_t /*pixel*/) {
+        const Words sign = _mm256_sub_epi8(zero(), _mm256_and_si256(x, _mm256_set1_epi8(1)));
+        return _mm256_xor_si256(_mm256_and_si256(_mm256_srli_epi16(x, 1), _mm256_set1_epi8(0x7f)), sign);
+    }
+    static inline Words narrow_low(Words even, Words odd) {  // the low byte of each lane
+        const Words low = _mm256_set1_epi16(0xff);
+        return _mm256_packus_epi16(_mm256_and_si256(even, low), _mm256_and_si256(odd, low));
+    }
 
     static constexpr bool sums_from_left_at_once = true;
     template <class Pixel>
@@ -167,6 +199,27 @@ struct Avx512 {
     static inline Words add(Words a, Words b, uint8_t /*pixel*/) { return _mm512_add_epi8(a, b); }
     static inline Words narrow(Words even, Words odd) { return _mm512_packs_epi16(even, odd); }
 
+    template <bool some_are_full>
+    static inline Words join(Words packed, Words shuffle, Words left, Words right, const void* const* quotients) {
+        const Block front = _mm_unpacklo_epi64(load_half(quotients[0]), load_half(quotients[1]));
+        const Block back = _mm_unpacklo_epi64(load_half(quotients[2]), load_half(quotients[3]));
+        const Words high = _mm512_cvtepu8_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(front), back, 1));
+        const Words low = _mm512_srlv_epi16(_mm512_sllv_epi16(_mm512_shuffle_epi8(packed, shuffle), left), right);
+        return _mm512_add_epi16(low, _mm512_sllv_epi16(high, _mm512_sub_epi16(_mm512_set1_epi16(16), right)));
+    }
+    static inline Words from_zigzag(Words x, uint16_t /*pixel*/) {
+        const Words sign = _mm512_sub_epi16(zero(), _mm512_and_si512(x, _mm512_set1_epi16(1)));
+        return _mm512_xor_si512(_mm512_srli_epi16(x, 1), sign);
+    }
+    static inline Words from_zigzag(Words x, uint8_t /*pixel*/) {
+        const Words sign = _mm512_sub_epi8(zero(), _mm512_and_si512(x, _mm512_set1_epi8(1)));
+        return _mm512_xor_si512(_mm512_and_si512(_mm512_srli_epi16(x, 1), _mm512_set1_epi8(0x7f)), sign);
+    }
+    static inline Words narrow_low(Words even, Words odd) {
+        const Words low = _mm512_set1_epi16(0xff);
+        return _mm512_packus_epi16(_mm512_and_si512(even, low), _mm512_and_si512(odd, low));
+    }
+
     static constexpr bool sums_from_left_at_once = false;
     template <class Pixel>
     static inline Words sums_from_left(Words lanes, Pixel /*pixel*/) {
@@ -216,6 +269,25 @@ struct Neon {
     static inline Words narrow(Words even, Words odd) {
         return vreinterpretq_s16_s8(vcombine_s8(vmovn_s16(even), vmovn_s16(odd)));
     }
+
+    template <bool some_are_full>
+    static inline Words join(Words packed, Words shuffle, Words left, Words right, const void* const* quotients) {
+        const Block bytes = vqtbl1q_u8(vreinterpretq_u8_s16(packed), vreinterpretq_u8_s16(shuffle));
+        const uint16x8_t low = vshlq_u16(vshlq_u16(vreinterpretq_u16_u8(bytes), left), right);
+        const uint16x8_t high = vmovl_u8(vld1_u8(static_cast<const uint8_t*>(quotients[0])));
+        return vreinterpretq_s16_u16(vaddq_u16(low, vshlq_u16(high, vaddq_s16(right, vdupq_n_s16(16)))));
+    }
+    static inline Words from_zigzag(Words x, uint16_t /*pixel*/) {
+        const int16x8_t sign = vnegq_s16(vandq_s16(x, vdupq_n_s16(1)));
+        return veorq_s16(vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s16(x), 1)), sign);
+    }
+    static inline Words from_zigzag(Words x, uint8_t /*pixel*/) {
+        const int8x16_t bytes = vreinterpretq_s8_s16(x);
+        const int8x16_t sign = vnegq_s8(vandq_s8(bytes, vdupq_n_s8(1)));
+        const int8x16_t half = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 1));
+        return vreinterpretq_s16_s8(veorq_s8(half, sign));
+    }
+    static inline Words narrow_low(Words even, Words odd) { return narrow(even, odd); }
 
     static constexpr bool sums_from_left_at_once = true;
     template <class Pixel>
