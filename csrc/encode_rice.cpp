@@ -124,9 +124,8 @@ RiceEncoder<Pixel>::RiceEncoder(const Pixel* pixels, uint32_t rows, uint32_t col
         for (uint32_t number = 0; number <= static_cast<uint32_t>(last_predictor(mode)); ++number) {
             const auto predictor = static_cast<Predictor>(number);
             Sizes sizes{};
-            run_fastest([&](auto /*tag*/) {
-                sizes = measure(pixels, grid_, index, predictor, residuals, codes.data());
-            });
+            run_fastest(
+                [&](auto /*tag*/) { sizes = measure(pixels, grid_, index, predictor, residuals, codes.data()); });
             const bool smaller = sizes.low_bytes + sizes.unary_bytes < best.low_bytes + best.unary_bytes;
             if (!best_codes.empty() && !smaller) continue;
             best = {predictor, sizes.low_bytes, sizes.unary_bytes};
@@ -157,8 +156,8 @@ void RiceEncoder<Pixel>::write(uint8_t* chunk) const {
     memset(chunk + at, 0, slack_bytes);
 }
 
-// One segment from `at` on. Where the 16 bytes that a row of low bits stores reach into the unary stream, it goes by way
-// of `apart`.
+// One segment from `at` on. Where the 16 bytes that a row of low bits stores reach into the unary stream, it goes by
+// way of `apart`.
 template <class Pixel>
 template <class Set>
 inline void RiceEncoder<Pixel>::pack(uint32_t index, const uint8_t* codes, uint8_t* at) const {

@@ -128,8 +128,8 @@ inline uint32_t join_tile_row(const uint8_t* table_row, const uint8_t*& payload,
         const uint8_t* next = quotients;
         const uint32_t vectors = whole < begin ? 0 : (whole < end ? whole : end) - begin;
         const size_t first = size_t{begin} * tile_width;
-        const uint32_t done = Set::template join_tiles<Pixel, sums>(table, payload, next, vectors, above + first,
-                                                                    out + first, stride);
+        const uint32_t done =
+            Set::template join_tiles<Pixel, sums>(table, payload, next, vectors, above + first, out + first, stride);
         if (summed == first) summed = (begin + done) * tile_width;
         join_tiles(table_row, payload, next, codes, begin + done, end, grid.columns, rows, out, stride);
     }

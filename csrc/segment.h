@@ -63,8 +63,8 @@ template <class Set, class Pixel>
 inline void decode_tile_row(Segment& segment, const Grid& grid, Span span, uint32_t rows, const Pixel* above,
                             Pixel* out, size_t stride) {
     if (grid.mode == Mode::pack) {
-        segment.payload = decode_pack_row<Set>(segment.table_row, segment.payload, grid, span, rows, above, out,
-                                               stride);
+        segment.payload =
+            decode_pack_row<Set>(segment.table_row, segment.payload, grid, span, rows, above, out, stride);
     } else {
         decode_rice_row<Set>(segment, grid, rows, above, out, stride);
     }

@@ -52,9 +52,9 @@ def tilepack_decode(payload: typing_extensions.Buffer, image: numpy.ndarray) -> 
     """
     Decode a tilepack chunk into image (rows, columns), C-contiguous, whose shape and dtype must be the chunk's; return a status (0: good; otherwise image is untouched).
     """
-def tilepack_encode(image: numpy.ndarray) -> bytes:
+def tilepack_encode(image: numpy.ndarray, /, *, mode: typing.SupportsInt | typing.SupportsIndex) -> bytes:
     """
-    Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk.
+    Encode a C-contiguous image (rows, columns) of uint8, int8, uint16 or int16 as one tilepack chunk of mode 0 (pack), 1 (rice) or 2 (dense).
     """
 def use_instructions(name: str) -> None:
     """

@@ -69,10 +69,10 @@ class Case:
 
 
 def batch(
-    cases: list[Case], size: tuple[int, int], *, tilepack: bool = False, crc: bool = False
+    cases: list[Case], size: tuple[int, int], *, mode: str | None = None, crc: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a slab that holds the cases' chunks, and their records."""
-    chunks = [[_chunk(plane, tilepack=tilepack, crc=crc) for plane in case.planes] for case in cases]
+    chunks = [[_chunk(plane, mode=mode, crc=crc) for plane in case.planes] for case in cases]
     offsets, total = ops.slab_layout([len(chunk) for planes in chunks for chunk in planes])
     slab = np.full(total, 0xA5, np.uint8)
     records = np.zeros(len(cases), ops.RECORD_DTYPE)
@@ -88,7 +88,7 @@ def batch(
             "columns": case.pixels.shape[-1],
             "dtype": ops.dtype_code(case.pixels.dtype),
             "planes": len(planes),
-            "codec": ops.Codec.TILEPACK if tilepack else ops.Codec.RAW,
+            "codec": ops.Codec.TILEPACK if mode else ops.Codec.RAW,
             "crc": crc,
             "flip_x": case.flip_x,
             "flip_y": case.flip_y,
@@ -151,11 +151,14 @@ def render(
     channels_last: bool = False,
     dtype: str = "float32",
     threads: int = 1,
-    tilepack: bool = False,
+    mode: str | None = None,
     crc: bool = False,
 ) -> tuple[np.ndarray, list[ops.Status]]:
-    """Run the core: (n, channels, *size), whatever the layout in memory, and the statuses."""
-    slab, records = batch(cases, size, tilepack=tilepack, crc=crc)
+    """Run the core: (n, channels, *size), whatever the layout in memory, and the statuses.
+
+    ``mode`` is tilepack's, None for raw pixels.
+    """
+    slab, records = batch(cases, size, mode=mode, crc=crc)
     shape = (len(cases), *size, channels) if channels_last else (len(cases), channels, *size)
     out = np.full(shape, 77, STORED_AS.get(dtype, dtype))  # stale memory, as a loader's is
     statuses = ops.preprocess(
@@ -179,7 +182,7 @@ def rendered(cases: list[Case], size: tuple[int, int], **options) -> np.ndarray:
     return out
 
 
-def _chunk(plane: np.ndarray, *, tilepack: bool, crc: bool) -> bytes:
+def _chunk(plane: np.ndarray, *, mode: str | None, crc: bool) -> bytes:
     pixels = np.ascontiguousarray(plane)
-    chunk = ops.tilepack_encode(pixels) if tilepack else pixels.tobytes()
+    chunk = ops.tilepack_encode(pixels, mode=mode) if mode else pixels.tobytes()
     return chunk + reference.crc32c(chunk).to_bytes(4, "little") if crc else chunk

@@ -1,13 +1,12 @@
 """The NumPy oracle: what the compiled core must do, slowly and plainly, from the text of the specifications.
 
-The codec follows docs/format.md, the windows DICOM PS3.3, the resize the definition of its filter.
+The windows follow DICOM PS3.3, the resize the definition of its filter; reference_tilepack.py has the codec.
 
 Imports nothing from pyrad: it would be no oracle if it shared code with what it checks.
 """
 
 import math
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 
@@ -22,111 +21,6 @@ def crc32c(data: bytes) -> int:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
-
-
-# --- tilepack -----------------------------------------------------------------------------------
-
-WIDTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16)
-DTYPE_CODES = {"uint8": 0x01, "uint16": 0x02, "int8": 0x81, "int16": 0x82}
-SEGMENT_ROWS = 128
-
-
-def tilepack_decode(chunk: bytes) -> np.ndarray:
-    """Decode a sound tilepack chunk; a corrupt one may raise anything."""
-    version, mode, dtype_code, flags = chunk[:4]
-    rows, columns = (int(n) for n in np.frombuffer(chunk, "<u4", 2, 4))
-    segment_rows, segments = (int(n) for n in np.frombuffer(chunk, "<u2", 2, 12))
-    assert (version, mode, flags & ~1) == (1, 0, 0)
-    assert (segment_rows, segments) == (SEGMENT_ROWS, -(-rows // SEGMENT_ROWS))
-    offsets = [int(n) for n in np.frombuffer(chunk, "<u4", segments + 1, 16)]
-    assert offsets[0] == _align16(16 + 4 * (segments + 1))
-    assert len(chunk) == offsets[-1] + 16
-    name = next(name for name, code in DTYPE_CODES.items() if code == dtype_code)
-    image = np.empty((rows, columns), np.dtype(name).str.replace("i", "u"))
-    for segment, (start, end) in enumerate(pairwise(offsets)):
-        part = image[segment * SEGMENT_ROWS :][:SEGMENT_ROWS]
-        part[...] = _residuals_of(chunk[start:end], part.shape).astype(np.int64).astype(image.dtype)
-        part[0] = np.cumsum(part[0], dtype=image.dtype)  # all sums are modulo 2^bits
-        if flags & 1:
-            part[1:] = np.cumsum(part[1:], axis=1, dtype=image.dtype)
-        part[...] = np.cumsum(part, axis=0, dtype=image.dtype)
-    return image.view(name)
-
-
-def _residuals_of(segment: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """Unpack one segment's tiles into residuals of ``shape``, int64."""
-    tile_rows, tiles = -(-shape[0] // 4), -(-shape[1] // 8)
-    table_row = (tiles + 1) // 2
-    at = _align16(tile_rows * table_row)
-    residual = np.zeros((4 * tile_rows, 8 * tiles), np.int64)
-    for i in range(tile_rows):
-        for j in range(tiles):
-            width = WIDTHS[segment[i * table_row + j // 2] >> 4 * (j % 2) & 15]
-            tile = [_fields(segment[at + y * width : at + (y + 1) * width], width) for y in range(4)]
-            residual[4 * i : 4 * i + 4, 8 * j : 8 * j + 8] = tile
-            at += 4 * width
-    assert _align16(at) == len(segment)
-    return residual[: shape[0], : shape[1]]
-
-
-def _fields(packed: bytes, width: int) -> list[int]:
-    """Eight two's complement fields of ``width`` bits, the first in the lowest bits of the first byte."""
-    bits = int.from_bytes(packed, "little")
-    unsigned = [bits >> (width * i) & ((1 << width) - 1) for i in range(8)]
-    return [field - (1 << width) if 2 * field >= 1 << width else field for field in unsigned]
-
-
-def tilepack_encode(image: np.ndarray) -> bytes:
-    """Encode an image (rows, columns) of uint8, int8, uint16 or int16; the gradient must save a sixteenth."""
-    plain, gradient = (_encode(image, flag) for flag in (0, 1))
-    return gradient if len(gradient) <= len(plain) - len(plain) // 16 else plain
-
-
-def _encode(image: np.ndarray, flags: int) -> bytes:
-    rows, columns = image.shape
-    segments = []
-    for first in range(0, rows, SEGMENT_ROWS):
-        part = image[first : first + SEGMENT_ROWS].astype(np.int64)
-        part[1:] -= part[:-1].copy()
-        summed = slice(None) if flags & 1 else slice(1)
-        part[summed, 1:] -= part[summed, :-1].copy()
-        segments.append(_pack(part.astype(image.dtype.str.replace("u", "i")).astype(np.int64)))
-    start = _align16(16 + 4 * (len(segments) + 1))
-    offsets = start + np.cumsum([0] + [len(segment) for segment in segments])
-    header = bytes([1, 0, DTYPE_CODES[image.dtype.name], flags]) + np.array([rows, columns], "<u4").tobytes()
-    header += np.array([SEGMENT_ROWS, len(segments)], "<u2").tobytes() + offsets.astype("<u4").tobytes()
-    return _padded(header) + b"".join(segments) + bytes(16)
-
-
-def _pack(residual: np.ndarray) -> bytes:
-    """Pack one segment's residuals: table of nibbles, then tiles, each padded to 16 bytes."""
-    tile_rows, tiles = -(-residual.shape[0] // 4), -(-residual.shape[1] // 8)
-    cells = np.zeros((4 * tile_rows, 8 * tiles), np.int64)
-    cells[: residual.shape[0], : residual.shape[1]] = residual
-    table = bytearray(tile_rows * ((tiles + 1) // 2))
-    payload = b""
-    for i in range(tile_rows):
-        for j in range(tiles):
-            tile = cells[4 * i : 4 * i + 4, 8 * j : 8 * j + 8]
-            low, high = int(tile.min()), int(tile.max())
-            need = max(
-                (-low - 1).bit_length() + 1 if low < 0 else 0, high.bit_length() + 1 if high > 0 else 0
-            )
-            code = next(code for code, width in enumerate(WIDTHS) if width >= need)
-            width = WIDTHS[code]
-            table[i * ((tiles + 1) // 2) + j // 2] |= code << 4 * (j % 2)
-            fields = (int(cell) & ((1 << width) - 1) for cell in tile.ravel())
-            bits = sum(field << width * k for k, field in enumerate(fields))  # 32 fields, side by side
-            payload += bits.to_bytes(4 * width, "little")
-    return _padded(bytes(table)) + _padded(payload)
-
-
-def _align16(size: int) -> int:
-    return -(-size // 16) * 16
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(_align16(len(data)) - len(data))
 
 
 # --- preprocess: one image, float64, from the formulas -------------------------------------------

@@ -8,7 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
-SOURCES = ("tests/native/instructions.cpp", "csrc/decode.cpp", "csrc/encode.cpp", "csrc/encode_rice.cpp", "csrc/preprocess.cpp")
+SOURCES = (
+    "tests/native/instructions.cpp",
+    "csrc/decode.cpp",
+    "csrc/encode.cpp",
+    "csrc/encode_rice.cpp",
+    "csrc/preprocess.cpp",
+)
 
 
 @pytest.mark.skipif(

@@ -37,7 +37,7 @@ def walk(image, path):
         "decoded": ops.tilepack_decode(chunk, rows=rows, columns=columns, dtype=image.dtype).tobytes(),
         "crc32c": ops.crc32c(chunk),
         "percentiles": ops.percentiles(image, (0.01, 0.5, 0.99)),
-        "preprocessed": rendered([seen] * 3, (40, 40), tilepack=True, threads=2).tobytes(),
+        "preprocessed": rendered([seen] * 3, (40, 40), mode="pack", threads=2).tobytes(),
     }
 
 

@@ -257,7 +257,7 @@ def test_resize_against_torch(shape, size):
 def test_large_pictures_in_many_segments(shape, size):
     pixels = np.random.default_rng(2).integers(0, 65536, shape, dtype=np.uint16)
     case = Case(**{**vars(ramp(pixels)), "box": (0.5, 130.25, shape[1] - 0.75, shape[0] - 3.5)})
-    out = rendered([case], size, tilepack=True)
+    out = rendered([case], size, mode="pack")
     assert_close("whole: oracle", out[0], case.expected(size))
 
 

@@ -53,11 +53,28 @@ def test_a_batch_is_its_images():
         assert_close("whole: oracle", image[2] * 0.225 + 0.406, case.expected(SIZE)[0])
 
 
+@pytest.mark.parametrize("mode", [None, *ops.MODES])
 @pytest.mark.parametrize("crc", [False, True])
-def test_the_codec_changes_no_bit(crc):
-    raw = rendered(mixed(), SIZE, **COLOUR)
-    assert_same(rendered(mixed(), SIZE, tilepack=True, crc=crc, **COLOUR), raw)
-    assert_same(rendered(mixed(), SIZE, tilepack=False, crc=crc, **COLOUR), raw)
+def test_the_codec_changes_no_bit(crc, mode):
+    assert_same(rendered(mixed(), SIZE, mode=mode, crc=crc, **COLOUR), rendered(mixed(), SIZE, **COLOUR))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(ops.MODES),
+    st.sampled_from(["uint8", "int16"]),
+    st.tuples(st.integers(1, 300), st.integers(1, 600)),
+    st.integers(0, 2**32),
+)
+def test_a_box_of_any_mode_is_that_of_raw_pixels(mode, dtype, shape, seed):
+    draw = np.random.default_rng(seed)
+    x0, x1 = np.sort(draw.uniform(0, shape[1], 2))
+    y0, y1 = np.sort(draw.uniform(0, shape[0], 2))
+    smooth = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 90
+    pixels = (smooth + draw.integers(0, 2 ** draw.integers(1, 7), shape)).astype(dtype)
+    box = (x0, y0, min(x1 + 0.01, shape[1]), min(y1 + 0.01, shape[0]))
+    case = Case(pixels=pixels, box=box, center=60.0, width=200.0)
+    assert_same(rendered([case], SIZE, mode=mode), rendered([case], SIZE))
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,13 +83,14 @@ def test_the_codec_changes_no_bit(crc):
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.sampled_from(ops.FUNCTIONS),
     st.sampled_from(SAMPLES),
+    st.sampled_from(ops.MODES),
 )
-def test_the_processor_changes_no_bit(shape, size, function, dtype):
+def test_the_processor_changes_no_bit(shape, size, function, dtype, mode):
     case = Case(pixels=noise(shape, "uint16"), center=20000.0, width=33333.0, function=function)
-    fast = rendered([case], size, dtype=dtype, tilepack=True, **COLOUR)
+    fast = rendered([case], size, dtype=dtype, mode=mode, **COLOUR)
     for name in SETS[1:]:
         with compiled_for(name):
-            assert_same(rendered([case], size, dtype=dtype, tilepack=True, **COLOUR), fast)
+            assert_same(rendered([case], size, dtype=dtype, mode=mode, **COLOUR), fast)
 
 
 @pytest.mark.parametrize("name", SETS[1:])
@@ -104,11 +122,11 @@ def test_chunks_need_no_alignment():
 # --- planes ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tilepack", [False, True])
-def test_three_planes_become_three_channels(tilepack):
+@pytest.mark.parametrize("mode", [None, *ops.MODES])
+def test_three_planes_become_three_channels(mode):
     planes = noise((3, 20, 33), "uint8")
     colour = Case(pixels=planes, box=(1.5, 2.0, 30.0, 20.0), flip_x=True)
-    out = rendered([colour], SIZE, tilepack=tilepack, crc=True, **COLOUR)[0]
+    out = rendered([colour], SIZE, mode=mode, crc=True, **COLOUR)[0]
     for channel, (plane, mean, std) in enumerate(zip(planes, COLOUR["mean"], COLOUR["std"], strict=True)):
         alone = rendered([replace(colour, pixels=plane)], SIZE, mean=mean, std=std)[0, 0]
         assert_same(out[channel], alone)
@@ -164,10 +182,10 @@ IMPOSSIBLE = [
 ]
 
 
-def damaged_between_good(changed, *, status, tilepack=True, **options):
+def damaged_between_good(changed, *, status, mode="pack", **options):
     good, other = (Case(pixels=noise((64, 64), "uint16", seed), width=60000.0) for seed in (1, 2))
     bad = replace(good, changed=changed)
-    out, statuses = render([good, bad, other], SIZE, tilepack=tilepack, crc=True, threads=2, **options)
+    out, statuses = render([good, bad, other], SIZE, mode=mode, crc=True, threads=2, **options)
     assert statuses == [ops.Status.OK, status, ops.Status.OK]
     assert_same(out[[0, 2]], rendered([good, other], SIZE, **options))
     assert not out[1].any()
@@ -202,13 +220,13 @@ def test_a_record_that_does_not_fit_its_chunk(changed, status):
 @pytest.mark.parametrize("changed", [{"rows": 63, "y1": 63.0}, {"dtype": 1}, {"crc": 0}, {"codec": 1}])
 def test_a_record_that_does_not_fit_its_raw_chunk(changed):
     status = ops.Status.HEADER if "codec" in changed else ops.Status.BOUNDS
-    damaged_between_good(changed, status=status, tilepack=False)
+    damaged_between_good(changed, status=status, mode=None)
 
 
-@pytest.mark.parametrize("tilepack", [False, True])
-def test_every_flipped_bit_is_a_checksum_error(tilepack):
+@pytest.mark.parametrize("mode", [None, *ops.MODES])
+def test_every_flipped_bit_is_a_checksum_error(mode):
     case = Case(pixels=noise((5, 6), "uint16"))
-    slab, records = batch([case] * 2, SIZE, tilepack=tilepack, crc=True)
+    slab, records = batch([case] * 2, SIZE, mode=mode, crc=True)
     good = rendered([case], SIZE)[0]
     begin, size = int(records["chunk_offset"][0, 0]), int(records["chunk_size"][0, 0])
     out = np.empty((2, 1, *SIZE), np.float32)
@@ -224,8 +242,8 @@ def test_every_flipped_bit_is_a_checksum_error(tilepack):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_corrupt_chunk_without_a_checksum_stays_inside_its_image(data):
-    case = Case(pixels=noise((20, 17), "uint16"))
-    slab, records = batch([case] * 3, SIZE, tilepack=True)
+    case = Case(pixels=noise((20, 17), data.draw(st.sampled_from(["uint8", "uint16"]))))
+    slab, records = batch([case] * 3, SIZE, mode=data.draw(st.sampled_from(ops.MODES)))
     begin, size = int(records["chunk_offset"][1, 0]), int(records["chunk_size"][1, 0])
     for _ in range(data.draw(st.integers(1, 4))):
         slab[begin + data.draw(st.integers(0, size - 1))] = data.draw(st.integers(0, 255))
@@ -240,7 +258,7 @@ def test_a_corrupt_chunk_without_a_checksum_stays_inside_its_image(data):
 
 def test_a_plane_that_is_corrupt_empties_the_whole_image():
     colour = Case(pixels=noise((3, 8, 9), "uint8"))
-    slab, records = batch([colour], SIZE, tilepack=True, crc=True)
+    slab, records = batch([colour], SIZE, mode="pack", crc=True)
     slab[int(records["chunk_offset"][0, 2]) + 20] ^= 1
     out = np.full((1, 3, *SIZE), 77, np.float32)
     statuses = ops.preprocess(slab, records, out, mean=[0.5], std=[1], channels=3)

@@ -28,7 +28,7 @@ def test_parts_are_appended_and_an_open_reader_keeps_its_commit(tmp_path):
     before = open_store(path)
     with StoreWriter.open(path, codec=None, **SECRET) as writer:
         assert writer.part_id == "000002"
-        assert writer.codec == "tilepack"
+        assert writer.codec == "tilepack-mixed"
         written = []
         new = write_part(writer, two, first=len(one), written=written)
         assert len(written) == 2
@@ -114,7 +114,7 @@ def test_another_secret_or_codec_is_refused(tmp_path):
     before = tree_bytes(path)
     with pytest.raises(SecretError, match=r"a\.zarr was made with another secret"):
         StoreWriter.open(path, codec=None, key_check="00" * 8, file_salt="cd" * 16)
-    with pytest.raises(UsageError, match="has codec tilepack, not zstd"):
+    with pytest.raises(UsageError, match="has codec tilepack-mixed, not zstd"):
         StoreWriter.open(path, codec="zstd", **SECRET)
     assert tree_bytes(path) == before
     assert not (tmp_path / "a.zarr.partial").exists()
@@ -147,7 +147,7 @@ def test_what_is_no_store_is_named_so(tmp_path):
 def test_finished_shards_are_recognised_by_hash(tmp_path):
     path = tmp_path / "a.zarr"
     images = [picture(n, 8, 8) for n in range(5)]
-    with StoreWriter.open(path, codec="tilepack", **SECRET) as writer:
+    with StoreWriter.open(path, codec=None, **SECRET) as writer:
         writer.begin(DIGEST)
         entry = writer.images(count=5, rows=8, columns=8, planes=1, dtype="int16")
         results = [
@@ -155,7 +155,7 @@ def test_finished_shards_are_recognised_by_hash(tmp_path):
             for spec in writer.shards(entry)
         ]
     assert (tmp_path / "a.zarr.partial").is_dir()
-    with StoreWriter.open(path, codec="tilepack", **SECRET) as writer:
+    with StoreWriter.open(path, codec=None, **SECRET) as writer:
         writer.begin(DIGEST)
         specs = writer.shards(entry)
         assert [writer.finished(spec) for spec in specs] == results
@@ -172,11 +172,11 @@ def test_finished_shards_are_recognised_by_hash(tmp_path):
 
 
 def test_another_plan_discards_the_work_of_the_first(tmp_path):
-    with StoreWriter.open(tmp_path / "a.zarr", codec="tilepack", **SECRET) as writer:
+    with StoreWriter.open(tmp_path / "a.zarr", codec=None, **SECRET) as writer:
         writer.begin("ff" * 32)
         entry = writer.images(count=1, rows=8, columns=8, planes=1, dtype="int16")
         write_shard(writer.shards(entry)[0], [picture(0, 8, 8)])
-    with StoreWriter.open(tmp_path / "a.zarr", codec="tilepack", **SECRET) as writer:
+    with StoreWriter.open(tmp_path / "a.zarr", codec=None, **SECRET) as writer:
         writer.begin(DIGEST)
         assert writer.finished(writer.shards(entry)[0]) is None
         writer.discard()

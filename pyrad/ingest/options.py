@@ -155,9 +155,10 @@ class IngestOptions:
         default=None,
         metadata={
             "group": _STORE,
-            "help": "how pixels are packed; zstd is readable by any Zarr reader (default: the store's own, "
-            "else tilepack)",
-            "choices": ("tilepack", "zstd"),
+            "help": "how pixels are packed: tilepack is the fastest to read, tilepack-mixed stores images of "
+            "8 bits smaller, tilepack-dense all; zstd is readable by any Zarr reader (default: the store's "
+            "own, else tilepack-mixed)",
+            "choices": ("tilepack", "tilepack-mixed", "tilepack-dense", "zstd"),
         },
     )
     max_quarantine: str = field(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from pyrad.errors import QuarantineBudgetError, UsageError
 from pyrad.ingest.assemble import Assembled, assemble, ledger_table, merge_equal, samples_table
@@ -124,7 +124,7 @@ def _run(
     with (
         StoreWriter.open(
             working.folder,
-            codec=_profile(options),
+            codec=cast("Profile | None", options.codec),
             key_check=secret.key_check,
             file_salt=secret.file_salt,
         ) as writer,
@@ -393,7 +393,3 @@ class _Ingest(_Planning):
 def _chosen(source: Opened, names: Names, only: Collection[str]) -> Opened:
     members = tuple(member for member in source.members if names.source(member.path) in only)
     return replace(source, members=members)
-
-
-def _profile(options: IngestOptions) -> Profile | None:
-    return None if options.codec is None else "zstd" if options.codec == "zstd" else "tilepack"

@@ -1,7 +1,7 @@
 """One 2-D plane of stored values <-> the bytes of one chunk.
 
-A chunk of profile ``tilepack`` is [tilepack, crc32c], of profile ``zstd`` [bytes, zstd, crc32c]: either way
-its last four bytes are the crc32c (little-endian) of what precedes them, checked before anything is decoded.
+A chunk of profile ``zstd`` is [bytes, zstd, crc32c], of any other [tilepack, crc32c]: either way its last
+four bytes are the crc32c (little-endian) of what precedes them, checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pyrad import ops
 from pyrad.errors import CorruptChunkError
-from pyrad.store.layout import CHECKSUM_BYTES, Profile
+from pyrad.store.layout import CHECKSUM_BYTES, Profile, tilepack_mode
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -23,8 +23,9 @@ def encode_chunk(plane: NDArray[Any], profile: Profile) -> bytes:
 
     The bytes follow from plane and profile alone (for ``zstd``: and from the version of libzstd).
     """
-    if profile == "tilepack":
-        payload = ops.tilepack_encode(plane)
+    mode = tilepack_mode(profile, plane.dtype.name)
+    if mode is not None:
+        payload = ops.tilepack_encode(plane, mode=mode)
     else:
         little = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<"))
         payload = bytes(_zstd().encode(little))
@@ -44,9 +45,9 @@ def decode_chunk(
     if payload.size == 0 or ops.crc32c(payload) != int.from_bytes(checksum, "little"):
         raise CorruptChunkError(f"{where} is damaged: {ops.Status.CHECKSUM.sentence}")
     try:
-        if profile == "tilepack":
-            return ops.tilepack_decode(payload, rows=rows, columns=columns, dtype=dtype)
-        return _decode_zstd(payload, rows, columns, np.dtype(dtype).newbyteorder("<"))
+        if profile == "zstd":
+            return _decode_zstd(payload, rows, columns, np.dtype(dtype).newbyteorder("<"))
+        return ops.tilepack_decode(payload, rows=rows, columns=columns, dtype=dtype)
     except CorruptChunkError as error:
         raise CorruptChunkError(f"{where} is damaged: {error}") from None
 

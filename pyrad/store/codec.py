@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, NDBuffer
     from zarr.core.common import JSON
 
-_CONFIGURATION = {"mode": "pack", "version": 1}
+_VERSION = 1
 _TILEPACK_DTYPES = {0x01: "uint8", 0x81: "int8", 0x02: "uint16", 0x82: "int16"}  # byte 2 of a tilepack header
 
 
@@ -39,10 +39,11 @@ class TilepackCodec(ArrayBytesCodec):
     version: int = 1
 
     def __post_init__(self) -> None:
-        if {"mode": self.mode, "version": self.version} != _CONFIGURATION:
+        if self.mode not in ops.MODES or self.version != _VERSION:
             raise UsageError(
                 f"tilepack mode {self.mode!r} version {self.version!r} is not known to this pyrad "
-                "(it knows mode 'pack' version 1): upgrade pyrad to read this array"
+                f"(it knows modes {', '.join(ops.MODES)} of version {_VERSION}): upgrade pyrad to read this "
+                "array"
             )
 
     @classmethod
@@ -51,7 +52,7 @@ class TilepackCodec(ArrayBytesCodec):
         configuration = data.get("configuration", {})
         if data.get("name") != "tilepack" or not isinstance(configuration, dict):
             raise UsageError(f"{str(data.get('name'))[:20]!r} is not the codec 'tilepack'")
-        unknown = sorted(set(configuration) - set(_CONFIGURATION))
+        unknown = sorted(set(configuration) - {"mode", "version"})
         if unknown:
             raise UsageError(f"tilepack has no setting {unknown[0][:20]!r}; it has mode and version")
         settings: dict[str, Any] = dict(configuration)
@@ -73,7 +74,8 @@ class TilepackCodec(ArrayBytesCodec):
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(stored)
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        payload = ops.tilepack_encode(chunk_array.as_numpy_array().reshape(_plane_shape(chunk_spec.shape)))
+        plane = chunk_array.as_numpy_array().reshape(_plane_shape(chunk_spec.shape))
+        payload = ops.tilepack_encode(plane, mode=self.mode)
         return chunk_spec.prototype.buffer.from_bytes(payload)
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
@@ -100,7 +102,7 @@ class TilepackNumcodec(NumcodecsCodec):  # type: ignore[misc]  # numcodecs carri
     def encode(self, buf: Any) -> bytes:
         """Encode an array (..., rows, columns) whose leading axes are 1."""
         image = np.asarray(buf)
-        return ops.tilepack_encode(image.reshape(_plane_shape(image.shape)))
+        return ops.tilepack_encode(image.reshape(_plane_shape(image.shape)), mode=self.mode)
 
     def decode(self, buf: Any, out: Any = None) -> NDArray[Any]:
         """Decode a payload into a new array (rows, columns), or into ``out`` of as many bytes."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Profile = Literal["tilepack", "zstd"]
-PROFILES: tuple[Profile, ...] = ("tilepack", "zstd")
+Profile = Literal["tilepack", "tilepack-mixed", "tilepack-dense", "zstd"]
+PROFILES: tuple[Profile, ...] = ("tilepack", "tilepack-mixed", "tilepack-dense", "zstd")
 
 DTYPE_SUFFIX = {"uint8": "u8", "int8": "i8", "uint16": "u16", "int16": "i16"}
 DTYPE_BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2}
@@ -185,10 +185,23 @@ def array_faults(entry: ArrayEntry, part_id: str) -> Iterator[str]:
         yield f"its name is not that of shape {entry.shape} and dtype {entry.dtype}"
 
 
-def inner_codecs(profile: Profile) -> list[dict[str, Any]]:
+def tilepack_mode(profile: Profile, dtype: str) -> str | None:
+    """The mode of tilepack that a profile stores a dtype in; None where it has another codec.
+
+    ``tilepack`` is pack throughout, as in all stores before there was another mode.
+    """
+    if profile == "tilepack-dense":
+        return "dense"
+    if profile == "tilepack-mixed":
+        return "rice" if DTYPE_BYTES[dtype] == 1 else "pack"
+    return "pack" if profile == "tilepack" else None
+
+
+def inner_codecs(profile: Profile, dtype: str) -> list[dict[str, Any]]:
     """The codec chain of one chunk, as Zarr v3 writes it."""
-    if profile == "tilepack":
-        return [{"name": "tilepack", "configuration": {"mode": "pack", "version": 1}}, {"name": "crc32c"}]
+    mode = tilepack_mode(profile, dtype)
+    if mode is not None:
+        return [{"name": "tilepack", "configuration": {"mode": mode, "version": 1}}, {"name": "crc32c"}]
     return [
         {"name": "bytes", "configuration": {"endian": "little"}},
         {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
@@ -200,7 +213,7 @@ def array_document(entry: ArrayEntry, profile: Profile) -> dict[str, Any]:
     """The Zarr v3 metadata document of an array: a function of its entry and the store's profile alone."""
     sharding = {
         "chunk_shape": list(entry.chunk),
-        "codecs": inner_codecs(profile),
+        "codecs": inner_codecs(profile, entry.dtype),
         "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "index_location": "end",
     }

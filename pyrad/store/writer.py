@@ -33,7 +33,7 @@ from pyrad.store.manifest import Manifest, Part
 from pyrad.store.shard import ShardResult, ShardSpec
 
 PLAN_FILE = "plan.json"
-DEFAULT_CODEC: Profile = "tilepack"
+DEFAULT_CODEC: Profile = "tilepack-mixed"
 _UNPLANNED = "0" * 16  # beside the folders that are named after a plan's digest
 _PLAN_FOLDER = re.compile(r"[0-9a-f]{16}")
 
@@ -60,7 +60,7 @@ class StoreWriter:
     def open(cls, path: str | Path, *, codec: Profile | None, key_check: str, file_salt: str) -> Self:
         """Lock the store at ``path``, new or not, for writing.
 
-        ``codec`` None means the store's own, or tilepack for a new one. ``key_check`` (16 hex) and
+        ``codec`` None means the store's own, or tilepack-mixed for a new one. ``key_check`` (16 hex) and
         ``file_salt`` (32 hex) follow from the secret. StoreBusyError where another process writes it;
         SecretError where the store was made with another secret; UsageError where it has another codec;
         NotAStoreError where the path holds something else.

@@ -77,15 +77,16 @@ def _decode_seeds() -> dict[str, bytes]:
         kind = _DTYPES.index(image.dtype.name)
         rows, columns = image.shape
         head = struct.pack("<BHH", kind, columns - 1, rows - 1)
-        seeds[f"chunk-{name}"] = head + ops.tilepack_encode(image)
-        seeds[f"pixels-{name}"] = bytes([kind | 4]) + head[1:] + image.tobytes()
+        for number, mode in enumerate(ops.MODES):
+            seeds[f"chunk-{mode}-{name}"] = head + ops.tilepack_encode(image, mode=mode)
+            seeds[f"pixels-{mode}-{name}"] = bytes([kind | 4 | number << 3]) + head[1:] + image.tobytes()
     return seeds
 
 
 def _preprocess_seeds() -> dict[str, bytes]:
     seeds = {}
     for number, (name, image) in enumerate(_images().items()):
-        chunk = ops.tilepack_encode(image)
+        chunk = ops.tilepack_encode(image, mode=ops.MODES[number % 3])
         chunk += ops.crc32c(chunk).to_bytes(4, "little")
         record = np.zeros(1, ops.RECORD_DTYPE)
         rows, columns = image.shape

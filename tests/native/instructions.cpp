@@ -37,6 +37,20 @@ std::vector<Pixel> image_of(uint32_t rows, uint32_t columns) {
     return pixels;
 }
 
+template <class Encoder>
+std::vector<uint8_t> written(const Encoder& encoder) {
+    std::vector<uint8_t> chunk(encoder.size());
+    encoder.write(chunk.data());
+    return chunk;
+}
+
+template <class Pixel>
+std::vector<uint8_t> encoded(const std::vector<Pixel>& pixels, uint32_t rows, uint32_t columns, Dtype dtype,
+                             uint32_t mode) {
+    if (mode == 0) return written(PackEncoder<Pixel>(pixels.data(), rows, columns, dtype));
+    return written(RiceEncoder<Pixel>(pixels.data(), rows, columns, dtype, static_cast<tilepack::Mode>(mode)));
+}
+
 Record record_of(uint32_t rows, uint32_t columns, Dtype dtype, uint64_t size, const Output& out) {
     Record r{};
     r.chunk_size[0] = size;
@@ -70,9 +84,8 @@ int compare(Instructions set, Dtype dtype) {
     const uint32_t columns = 1 + below(300);
     const auto pixels = image_of<Pixel>(rows, columns);
     instructions_in_use = Instructions::portable;
-    const Encoder<Pixel> encoder(pixels.data(), rows, columns, dtype);
-    std::vector<uint8_t> chunk(encoder.size());
-    encoder.write(chunk.data());
+    const uint32_t mode = below(3);
+    const std::vector<uint8_t> chunk = encoded(pixels, rows, columns, dtype, mode);
 
     std::vector<float> out[2];
     std::vector<Pixel> decoded(pixels.size());
@@ -83,12 +96,13 @@ int compare(Instructions set, Dtype dtype) {
     const Input input = {chunk.data(), chunk.size(), nullptr, 0};
     for (const bool portable : {true, false}) {
         instructions_in_use = portable ? Instructions::portable : set;
-        std::vector<uint8_t> again(encoder.size());
-        Encoder<Pixel>(pixels.data(), rows, columns, dtype).write(again.data());
-        if (again != chunk) return std::printf("encoded otherwise: %u x %u\n", rows, columns);
+        if (encoded(pixels, rows, columns, dtype, mode) != chunk) {
+            return std::printf("encoded otherwise: %u x %u, mode %u\n", rows, columns, mode);
+        }
         if (decode_chunk(chunk.data(), chunk.size(), rows, columns, dtype, decoded.data()) != Status::ok ||
             decoded != pixels) {
-            return std::printf("decoded otherwise: %u x %u, dtype %d\n", rows, columns, static_cast<int>(dtype));
+            return std::printf("decoded otherwise: %u x %u, dtype %d, mode %u\n", rows, columns,
+                               static_cast<int>(dtype), mode);
         }
         auto& images = out[portable ? 0 : 1];
         images.assign(size_t{output.rows} * output.columns * output.channels, 0.0f);
