@@ -52,10 +52,10 @@ def opened(tmp_path):
         os.close(fd)
 
 
-@pytest.mark.parametrize("tilepack", [False, True])
+@pytest.mark.parametrize("mode", [None, *ops.MODES])
 @pytest.mark.parametrize("threads", [1, 2, 8])
-def test_files_give_the_bits_that_memory_gives(opened, tilepack, threads):
-    slab, records = batch(CASES, SIZE, tilepack=tilepack, crc=True)
+def test_files_give_the_bits_that_memory_gives(opened, mode, threads):
+    slab, records = batch(CASES, SIZE, mode=mode, crc=True)
     expected = run(slab, records, CASES)
     assert expected[1] == [ops.Status.OK] * 4
     fd = opened(slab.tobytes())
@@ -71,7 +71,7 @@ def test_files_give_the_bits_that_memory_gives(opened, tilepack, threads):
 
 def test_a_chunk_may_end_where_its_file_ends(opened):
     for case in CASES[::2]:
-        slab, records = batch([case], SIZE, tilepack=True, crc=True)
+        slab, records = batch([case], SIZE, mode="pack", crc=True)
         begin, size = int(records["chunk_offset"][0, 0]), int(records["chunk_size"][0, 0])
         fd = opened(slab[: begin + size].tobytes())
         assert run(slab, records, [case], files=np.array([fd], np.int32)) == run(slab, records, [case])
@@ -79,7 +79,7 @@ def test_a_chunk_may_end_where_its_file_ends(opened):
 
 def test_a_read_that_fails_is_its_own_status_and_its_neighbours_are_sound(opened, tmp_path):
     cases = [CASES[0]] * 5
-    slab, records = batch(cases, SIZE, tilepack=True, crc=True)
+    slab, records = batch(cases, SIZE, mode="pack", crc=True)
     sound = opened(slab.tobytes())
     cut = opened(slab[: int(records["chunk_offset"][4, 0] + records["chunk_size"][4, 0]) - 1].tobytes())
     folder = os.open(tmp_path, os.O_RDONLY)
@@ -96,7 +96,7 @@ def test_a_read_that_fails_is_its_own_status_and_its_neighbours_are_sound(opened
 
 
 def test_a_file_of_another_chunk_is_told_by_its_checksum(opened):
-    slab, records = batch([CASES[0]], SIZE, tilepack=True, crc=True)
+    slab, records = batch([CASES[0]], SIZE, mode="pack", crc=True)
     begin = int(records["chunk_offset"][0, 0])
     slab[begin + 100] ^= 1
     _, statuses = run(slab, records, CASES[:1], files=np.array([opened(slab.tobytes())], np.int32))
@@ -105,7 +105,7 @@ def test_a_file_of_another_chunk_is_told_by_its_checksum(opened):
 
 @pytest.mark.parametrize("claimed", [1 << 62, (1 << 64) - 1, 1 << 24])
 def test_no_memory_is_had_for_more_than_a_chunk_can_be(opened, claimed):
-    slab, records = batch([CASES[0]], SIZE, tilepack=True, crc=True)
+    slab, records = batch([CASES[0]], SIZE, mode="pack", crc=True)
     records["chunk_size"][0, 0] = claimed
     _, statuses = run(slab, records, CASES[:1], files=np.array([opened(slab.tobytes())], np.int32))
     assert statuses == [ops.Status.BOUNDS]
@@ -116,7 +116,7 @@ def test_no_memory_is_had_for_more_than_a_chunk_can_be(opened, claimed):
 def test_any_bytes_in_a_file_are_what_they_are_in_memory(tmp_path_factory, data, offset, size):
     path = tmp_path_factory.mktemp("any") / "bytes"
     path.write_bytes(data)
-    _, records = batch([CASES[3]], SIZE, tilepack=True, crc=True)
+    _, records = batch([CASES[3]], SIZE, mode="pack", crc=True)
     records["chunk_offset"][0, 0], records["chunk_size"][0, 0] = offset, size
     with path.open("rb") as file:
         _, (status,) = run(
