@@ -21,6 +21,7 @@ inline void window_row(const uint8_t* __restrict stored, uint32_t width, const W
                        float* __restrict out) {
     uint32_t x = 0;
     if constexpr (voi == Voi::ramp) x = Set::template ramp_row<Pixel>(stored, width, window, out);
+    if constexpr (voi == Voi::clip) x = Set::template clip_row<Pixel>(stored, width, window, out);
     for (; x < width; ++x) {
         out[x] = apply_window<voi>(load_le<Pixel>(stored + x * sizeof(Pixel)), window);
     }
@@ -34,7 +35,7 @@ inline void polarise_row(const Record& r, const uint8_t* __restrict stored, uint
         for (uint32_t x = 0; x < width; ++x) {
             y[x] = seen<true>(y[x], load_le<Pixel>(stored + x * sizeof(Pixel)), window);
         }
-    } else if (r.invert != 0) {
+    } else if (window.sign < 0.0f) {
         for (uint32_t x = 0; x < width; ++x) y[x] = seen<false>(y[x], 0, window);
     }
 }
@@ -59,6 +60,8 @@ inline void table_row(Voi voi, const uint8_t* stored, uint32_t width, const Wind
             return table_row<Pixel, Voi::sigmoid>(stored, width, window, luts, out);
         case Voi::table:
             return table_row<Pixel, Voi::table>(stored, width, window, luts, out);
+        case Voi::clip:
+            return table_row<Pixel, Voi::clip>(stored, width, window, luts, out);
     }
 }
 
@@ -79,6 +82,8 @@ inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, c
             return run(std::integral_constant<Voi, Voi::threshold>{});
         case Voi::sigmoid:
             return run(std::integral_constant<Voi, Voi::sigmoid>{});
+        case Voi::clip:
+            return run(std::integral_constant<Voi, Voi::clip>{});
         case Voi::table:
             return;  // never without a table: is_sane in preprocess.cpp
     }
@@ -162,9 +167,8 @@ inline Float16 as_sample(float value, Float16 /*type*/) { return {float16_bits(v
 template <class Set, class Sample>
 inline void store_row(const float* __restrict y, uint32_t width, float scale, float shift, Sample* __restrict out,
                       size_t step) {
-    uint32_t x = 0;
-    if constexpr (std::is_same_v<Sample, Float16>) x = Set::float16_row(y, width, scale, shift, out, step);
-    for (; x < width; ++x) out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
+    for (uint32_t x = Set::sample_row(y, width, scale, shift, out, step); x < width; ++x)
+        out[x * step] = as_sample(fmaf(y[x], scale, shift), Sample{});
 }
 
 // The first `rows` rows of the tiles into rows of the output, `stride` samples apart.

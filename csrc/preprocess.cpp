@@ -20,10 +20,13 @@ namespace pyrad {
 namespace {
 
 constexpr uint32_t crc_bytes = 4;          // at the end of a chunk
+constexpr int32_t largest_span = 65535;    // of a clip
 constexpr uint32_t largest_lut = 1 << 17;  // entries: as many as there are values in 16 bits, signed and unsigned
 constexpr uint64_t pixels_a_byte = 64;  // no tilepack chunk holds more: 32 pixels cost at least the 4 bits of a width
 
 // --- Trust nothing ---
+
+inline bool is_clip(const Record& r) { return r.voi == static_cast<uint8_t>(Voi::clip); }
 
 bool is_finite(float value) { return value - value == 0.0f; }
 
@@ -39,7 +42,8 @@ bool is_sane(const Record& r, const Output& out, uint64_t lut_entries) {
     const bool destination = r.dst_w >= 1 && r.dst_h >= 1 && r.dst_w <= out.columns && r.dst_h <= out.rows &&
                              r.dst_x <= out.columns - r.dst_w && r.dst_y <= out.rows - r.dst_h;
     const bool window = r.s_ref >= -largest_s_ref && r.s_ref <= largest_s_ref && is_finite(r.a) && is_finite(r.b) &&
-                        r.voi <= static_cast<uint8_t>(Voi::table);
+                        r.voi <= static_cast<uint8_t>(Voi::clip) &&
+                        (!is_clip(r) || (r.span >= 1 && r.span <= largest_span));
     const bool by_table = r.voi == static_cast<uint8_t>(Voi::table);
     const bool luts = is_sane(r.modality_lut, lut_entries) && is_sane(r.voi_lut, lut_entries) &&
                       by_table == (r.voi_lut.count != 0) && (!by_table || r.a >= 1.0f);
@@ -184,12 +188,12 @@ struct Image {
     // The first `rows` rows of tiles, the upper left corner at (y, x); `up`: the first of them the lowest.
     template <class Set>
     inline void store(const float* tiles, uint32_t rows, uint32_t width, uint32_t y, uint32_t x, bool up,
-                      uint32_t channel) const {
+                      uint32_t channel, float scale) const {
         visit(channel, [&](auto* first, size_t step) {
             const auto stride = static_cast<ptrdiff_t>(output.columns * step);
             const size_t corner = (size_t{up ? y + rows - 1 : y} * output.columns + x) * step;
-            store_tiles<Set>(tiles, rows, width, output.scale[channel], output.shift[channel], first + corner,
-                             up ? -stride : stride, step);
+            store_tiles<Set>(tiles, rows, width, scale, output.shift[channel], first + corner, up ? -stride : stride,
+                             step);
         });
     }
 
@@ -207,17 +211,22 @@ inline Lut lut_of(const LutRange& range, const uint16_t* entries) {
     return range.count == 0 ? Lut{} : Lut{entries + range.at, range.count, range.first};
 }
 
+inline WindowParams window_of(const Record& r) {
+    const int32_t pad_low = r.padded != 0 ? r.pad_low : 1;
+    const int32_t pad_high = r.padded != 0 ? r.pad_high : 0;
+    if (!is_clip(r)) {
+        return {r.s_ref, r.a, r.b, r.invert != 0 ? -1.0f : 1.0f, r.invert != 0 ? 1.0f : 0.0f, 0, pad_low, pad_high};
+    }
+    if (r.invert == 0) return {r.s_ref, r.a, 0.0f, 1.0f, 0.0f, r.span, pad_low, pad_high};
+    const int32_t white = r.a > 0.0f ? r.s_ref + r.span : r.s_ref - r.span;
+    return {white, -r.a, 0.0f, 1.0f, 0.0f, r.span, pad_low, pad_high};  // counted from the other end
+}
+
 // One opened plane into channels `channel` to `end_channel`, all equal but for the normalisation.
 template <class Set>
 inline void render_plane(const Record& r, Plane& plane, const Image& image, uint32_t channel, uint32_t end_channel,
                          const uint16_t* lut_entries, Scratch& scratch) {
-    const WindowParams window = {r.s_ref,
-                                 r.a,
-                                 r.b,
-                                 r.invert != 0 ? -1.0f : 1.0f,
-                                 r.invert != 0 ? 1.0f : 0.0f,
-                                 r.padded != 0 ? r.pad_low : 1,
-                                 r.padded != 0 ? r.pad_high : 0};
+    const WindowParams window = window_of(r);
     const Luts luts = {lut_of(r.modality_lut, lut_entries), lut_of(r.voi_lut, lut_entries)};
     const TapTable& across = scratch.x;
     const TapTable& down = scratch.y;
@@ -246,7 +255,8 @@ inline void render_plane(const Record& r, Plane& plane, const Image& image, uint
         transpose_tiles<Set>(finished, r.dst_w);
         const uint32_t y = r.dst_y + (r.flip_y != 0 ? r.dst_h - begin - rows : begin);
         for (uint32_t c = channel; c < end_channel; ++c) {
-            image.store<Set>(finished, rows, r.dst_w, y, r.dst_x, r.flip_y != 0, c);
+            const float scale = is_clip(r) ? image.output.scale[c] / static_cast<float>(r.span) : image.output.scale[c];
+            image.store<Set>(finished, rows, r.dst_w, y, r.dst_x, r.flip_y != 0, c, scale);
         }
     }
 }
@@ -266,6 +276,7 @@ inline Status render(const Input& input, int32_t file, const Record& r, const Im
         const uint32_t end_channel = r.planes == 1 ? image.output.channels : index + 1;
         render_plane<Set>(r, plane, image, index, end_channel, input.lut_entries, scratch);
     }
+    Set::finish_samples();
     return Status::ok;
 }
 

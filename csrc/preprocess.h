@@ -31,6 +31,7 @@ struct Record {
     uint32_t rows, columns;
     int32_t s_ref;  // Note [s_ref] in window.h
     float a, b;
+    int32_t span;                         // of a clip: Note [clip] in window.h
     int32_t pad_low, pad_high;            // inclusive, stored values
     uint32_t dst_x, dst_y, dst_w, dst_h;  // rectangle of the output that the box fills; the rest is y = 0
     uint8_t dtype;                        // Dtype

@@ -7,6 +7,7 @@
 // `Floats` eight floats.
 #pragma once
 
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -47,10 +48,18 @@ struct Portable {
         tilepack::pack_row(residual, width, packed);
     }
     template <class Pixel>
+    static uint32_t clip_row(const uint8_t*, uint32_t, const WindowParams&, float*) {
+        return 0;
+    }
+    template <class Pixel>
     static uint32_t ramp_row(const uint8_t*, uint32_t, const WindowParams&, float*) {
         return 0;
     }
-    static uint32_t float16_row(const float*, uint32_t, float, float, Float16*, size_t) { return 0; }
+    template <class Sample>
+    static uint32_t sample_row(const float*, uint32_t, float, float, Sample*, size_t) {
+        return 0;
+    }
+    static void finish_samples() {}
     static void transpose(float* tile) {
         for (uint32_t row = 0; row < 8; ++row) {
             for (uint32_t column = 0; column < row; ++column) std::swap(tile[row * 8 + column], tile[column * 8 + row]);
@@ -336,10 +345,24 @@ struct Neon {
         vst1q_f32(at, floats.val[0]);
         vst1q_f32(at + 4, floats.val[1]);
     }
-    static inline void store_float16(Float16* at, Floats floats) {
+    static inline void store_samples(Float16* at, Floats floats) {
         const float16x8_t halves = vcombine_f16(vcvt_f16_f32(floats.val[0]), vcvt_f16_f32(floats.val[1]));
         store_block(at, vreinterpretq_u8_f16(halves));
     }
+    static inline void store_samples(Bfloat16* at, Floats floats) {
+        const auto rounded = [](float32x4_t half) {
+            const uint32x4_t bits = vreinterpretq_u32_f32(half);
+            const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+            return vshrn_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+        };
+        vst1q_u16(&at->bits, vcombine_u16(rounded(floats.val[0]), rounded(floats.val[1])));
+    }
+    static inline void store_samples(float* at, Floats floats) { store_floats(at, floats); }
+    template <class Sample>
+    static inline void stream_samples(Sample* at, Floats floats) {
+        store_samples(at, floats);
+    }
+    static inline void finish_samples() {}
     static inline Floats all(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
     static inline Floats fused(Floats a, Floats b, Floats c) {
         return {vfmaq_f32(c.val[0], a.val[0], b.val[0]), vfmaq_f32(c.val[1], a.val[1], b.val[1])};
@@ -369,6 +392,29 @@ struct Neon {
         const int16x8_t pixels = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(at)));
         return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
     }
+    // Pixels as 16 bits without a sign, counted from the least of their type.
+    using Counts = uint16x8_t;
+    static constexpr uint32_t counts = 8;
+    static inline Counts all_counts(uint16_t value) { return vdupq_n_u16(value); }
+    static inline Counts load_counts(const uint8_t* at, uint16_t /*pixel*/) {
+        return vreinterpretq_u16_u8(load_block(at));
+    }
+    static inline Counts load_counts(const uint8_t* at, int16_t pixel) {
+        return veorq_u16(load_counts(at, static_cast<uint16_t>(pixel)), vdupq_n_u16(0x8000));
+    }
+    static inline Counts load_counts(const uint8_t* at, uint8_t /*pixel*/) { return vmovl_u8(vld1_u8(at)); }
+    static inline Counts load_counts(const uint8_t* at, int8_t /*pixel*/) {
+        return vmovl_u8(veor_u8(vld1_u8(at), vdup_n_u8(0x80)));
+    }
+    static inline Counts exclusive_or(Counts a, Counts b) { return veorq_u16(a, b); }
+    static inline Counts add_saturated(Counts a, Counts b) { return vqaddq_u16(a, b); }
+    static inline Counts subtract_saturated(Counts a, Counts b) { return vqsubq_u16(a, b); }
+    static inline Counts smaller(Counts a, Counts b) { return vminq_u16(a, b); }
+    static inline void store_counts(float* at, Counts counts) {
+        vst1q_f32(at, vcvtq_f32_u32(vmovl_u16(vget_low_u16(counts))));
+        vst1q_f32(at + 4, vcvtq_f32_u32(vmovl_u16(vget_high_u16(counts))));
+    }
+
     static inline Floats minus(int32x4_t low, int32x4_t high, int32_t less) {
         const int32x4_t all = vdupq_n_s32(less);
         return {vcvtq_f32_s32(vsubq_s32(low, all)), vcvtq_f32_s32(vsubq_s32(high, all))};

@@ -7,6 +7,11 @@
 // exact in integers and in float32, and b is small wherever the result is not clamped. pyrad/ops.py (window_params)
 // computes a and b in double from slope, intercept, centre and width, and rounds them to float32.
 //
+// Note [clip]
+// Most ramps run from one whole stored value to another: CT's do, percentiles do, 0 to 255 does. Then s is clamped to
+// them as the integer it is, and counted from the black end, s_ref, in the direction of a: 0 to `span`. What is resized
+// is the count, and the division by `span` is left for the normalisation of what was resized.
+//
 // Note [lookup tables]
 // A Modality LUT takes the place of the rescale: stored value -> modality value, both integers. A VOI LUT takes the
 // place of the window: modality value -> entry, and y is the entry's share of the greatest. What a VOI LUT looks up is
@@ -26,6 +31,7 @@ enum class Voi : uint8_t {
     threshold = 1,  // LINEAR of width 1: 1 where t > 0, else 0             PS3.3 C.11.2.1.2.1
     sigmoid = 2,    // SIGMOID: 1 / (1 + exp(-t)), t = 4 * (x - c) / w      PS3.3 C.11.2.1.3.1
     table = 3,      // the VOI LUT's entry of s, over its greatest, a       PS3.3 C.11.2.1.1
+    clip = 4,       // LINEAR and LINEAR_EXACT between stored values: Note [clip]
 };
 
 // `first` becomes entries[0], the next value entries[1]; a value outside takes the nearest end. No entries: no table.
@@ -42,10 +48,11 @@ struct Luts {
 
 struct WindowParams {
     int32_t s_ref;
-    float a;     // a stored step's share of the ramp; for a threshold the sign of the slope; of a table the greatest
+    float a;     // a stored step's share of the ramp; of a threshold or clip its sign alone; of a table the greatest
     float b;     // t at s_ref
     float sign;  // y becomes sign * y + lift: 1 and 0, or -1 and 1 for MONOCHROME1 (1 - y, to the bit)
     float lift;
+    int32_t span;     // of a clip: the count at the white end
     int32_t pad_low;  // padding, inclusive, stored values; used where the caller says there is any
     int32_t pad_high;
 };
@@ -94,6 +101,10 @@ PYRAD_HD inline float apply_voi(float t) {
 
 template <Voi voi>
 PYRAD_HD inline float apply_window(int32_t x, const WindowParams& window) {
+    if constexpr (voi == Voi::clip) {
+        const int32_t steps = window.a > 0.0f ? x - window.s_ref : window.s_ref - x;
+        return static_cast<float>(steps < 0 ? 0 : steps < window.span ? steps : window.span);
+    }
     return apply_voi<voi>(fmaf(static_cast<float>(x - window.s_ref), window.a, window.b));
 }
 

@@ -24,6 +24,8 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 NO_PADDING = (1, 0)
 
 _STORED_RANGE = (-32768 - 4, 65535 + 4)  # of every dtype, and a little more: a level may lie outside
+_S_REF_LIMIT = 1 << 17
+_LONGEST_CLIP = 65535  # steps
 _FAR = 1e30  # times a step of the ramp, still finite in float32
 _PIXELS_A_BYTE = 64  # no chunk holds more: each 32 pixels cost at least the four bits of their width
 SLAB_ALIGN = 64
@@ -76,6 +78,7 @@ class Voi(IntEnum):
     THRESHOLD = 1
     SIGMOID = 2
     TABLE = 3
+    CLIP = 4
 
 
 # A lookup table among the entries that preprocess is given; mirrors ``LutRange`` in csrc/preprocess.h.
@@ -102,6 +105,7 @@ RECORD_DTYPE = np.dtype(
         ("s_ref", "<i4"),  # the window: see window_params
         ("a", "<f4"),
         ("b", "<f4"),
+        ("span", "<i4"),  # of a clip
         ("pad_low", "<i4"),  # padding, inclusive, stored values
         ("pad_high", "<i4"),
         ("dst_x", "<u4"),  # the rectangle of the output that the box fills, in pixels: see pyrad.geometry
@@ -285,19 +289,42 @@ def window_params(
         nearest = np.rint(np.clip((middle - t) / m, *_STORED_RANGE))
         b = np.clip((nearest * m + t - middle) * gain + offset, -_FAR, _FAR)
     above = _first_above(m, t, middle)
+    black, steps, whole = _whole_steps(m, t, middle, span)
+    clip = whole & (name != "SIGMOID") & ~threshold
     low, high = np.broadcast_to(np.asarray(padding, np.int64), (len(m), 2)).T
     return {
-        "s_ref": np.where(threshold, above, nearest).astype(np.int32),
-        "a": np.where(threshold, np.sign(m), m * gain).astype(np.float32),
+        "s_ref": np.select([threshold, clip], [above, black], nearest).astype(np.int32),
+        "a": np.where(threshold | clip, np.sign(m), m * gain).astype(np.float32),
         "b": np.where(threshold, 0.5, b).astype(np.float32),
-        "voi": np.select([threshold, name == "SIGMOID"], [Voi.THRESHOLD, Voi.SIGMOID], Voi.RAMP).astype(
-            np.uint8
-        ),
+        "span": np.where(clip, steps, 0).astype(np.int32),
+        "voi": np.select(
+            [threshold, name == "SIGMOID", clip], [Voi.THRESHOLD, Voi.SIGMOID, Voi.CLIP], Voi.RAMP
+        ).astype(np.uint8),
         "invert": inverted.astype(np.uint8),
         "padded": (low <= high).astype(np.uint8),
         "pad_low": np.clip(low, *_STORED_RANGE).astype(np.int32),
         "pad_high": np.clip(high, *_STORED_RANGE).astype(np.int32),
     }
+
+
+def _whole_steps(
+    slope: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    middle: NDArray[np.float64],
+    span: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Stored value of each ramp's black end, steps to its white end, and whether both ends are whole numbers.
+
+    They are if rounding them moves no y by more than half a step of float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = np.sort([(middle + side * span / 2 - intercept) / slope for side in (-1, 1)], axis=0)
+        rounded = np.rint(ends)
+        steps = rounded[1] - rounded[0]
+        near = np.abs(ends - rounded).max(axis=0) <= steps * 2.0**-25
+    fits = (np.abs(rounded).max(axis=0) <= _S_REF_LIMIT) & (steps >= 1) & (steps <= _LONGEST_CLIP)
+    whole = near & fits
+    return np.where(whole, rounded[np.where(slope > 0, 0, 1), np.arange(len(slope))], 0.0), steps, whole
 
 
 def _first_above(
