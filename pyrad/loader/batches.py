@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from pyrad.loader import sampler
 from pyrad.loader.fetch import Fetcher
+from pyrad.loader.keys import Keys
 from pyrad.loader.labels import Targets
 from pyrad.loader.recipe import Recipe, Renderer
 from pyrad.loader.slabs import Slabs
@@ -87,7 +87,7 @@ class BatchMaker:
         self._renderer = renderer
         self._slabs = slabs
         self._dtype = dtype
-        self._keys = store.samples["key"]
+        self._keys = Keys(store.samples)
 
     def plan(self, positions: NDArray[np.int64]) -> Plan:
         """Find what lies at ``positions`` (n,), and have its chunks read ahead."""
@@ -120,14 +120,18 @@ class BatchMaker:
             read_s = fetched.read_s + self._renderer.render(
                 fetched, plan.drawn, plan.epochs, _as_array(images)
             )
-        targets = self._targets.multi_hot(samples) if self._targets.multi_label else self._single[samples]
         batch = Batch(
             images=images.permute(0, 3, 1, 2) if self._recipe.channels_last else images,
-            labels=torch.from_numpy(targets),
-            keys=tuple(self._keys.take(pa.array(samples)).to_pylist()),
+            labels=torch.from_numpy(self._labels(samples)),
+            keys=self._keys.of(samples),
             valid=torch.from_numpy(plan.valid),
         )
         return Prepared(batch=batch, busy_s=plan.plan_s + time.perf_counter() - began_s, read_s=read_s)
+
+    def _labels(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        if self._targets.multi_label:
+            return self._targets.multi_hot(samples)
+        return self._single[samples].astype(np.int64)
 
     def _empty(self, count: int) -> torch.Tensor:
         height, width = self._recipe.size

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pyrad.errors import UsageError
+from pyrad.errors import IntegrityError, UsageError
 from pyrad.records import SPLITS
+from pyrad.store.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,13 @@ class Targets:
     classes: tuple[str, ...]
     multi_label: bool
     first: NDArray[np.int64]
-    members: NDArray[np.int64]
-    label_counts: NDArray[np.int64]
+    members: NDArray[np.int32]
+    label_counts: NDArray[np.int32]
 
-    def single(self) -> NDArray[np.int64]:
-        """Class of every sample: int64 (n,), -1 where it has no label, several, or one that is no class."""
+    def single(self) -> NDArray[np.int32]:
+        """Class of every sample: int32 (n,), -1 where it has no label, several, or one that is no class."""
         alone = (self.label_counts == 1) & (np.diff(self.first) == 1)
-        classes = np.full(len(self.label_counts), -1, dtype=np.int64)
+        classes = np.full(len(self.label_counts), -1, dtype=np.int32)
         classes[alone] = self.members[self.first[:-1][alone]]
         return classes
 
@@ -63,15 +63,24 @@ class Targets:
         return tuple(int(count) for count in np.bincount(members, minlength=len(self.classes)))
 
 
-def split_codes(splits: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Turn the ``split`` column into the numbers of the splits in `pyrad.records.SPLITS`."""
-    encoded = splits.combine_chunks().dictionary_encode()
-    numbers = np.array([SPLITS.index(name) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
-    codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return numbers[codes] if len(numbers) else codes
+def split_codes(samples: Samples) -> NDArray[np.int8]:
+    """Read the ``split`` column as the numbers of the splits in `pyrad.records.SPLITS`.
+
+    Raises:
+        IntegrityError: it holds something else.
+
+    """
+    known = pa.array(SPLITS)
+    codes = pc.index_in(samples.read(["split"])["split"], value_set=known)
+    if codes.null_count:
+        raise IntegrityError(
+            f"{codes.null_count} rows of the samples table have a split other than {', '.join(SPLITS)}, "
+            "which no ingest writes; run `pyrad verify`"
+        )
+    return np.asarray(codes.to_numpy(), dtype=np.int8)
 
 
-def members_of(codes: NDArray[np.int64], split: str) -> NDArray[np.bool_]:
+def members_of(codes: NDArray[np.int8], split: str) -> NDArray[np.bool_]:
     """Return which samples are in ``split``.
 
     Raises:
@@ -104,33 +113,43 @@ def read_targets(
 
     """
     count = len(training)
-    lengths = pc.fill_null(pc.list_value_length(labels), 0).to_numpy().astype(np.int64)
-    encoded = pc.list_flatten(labels).combine_chunks().dictionary_encode()
-    names: list[str] = encoded.dictionary.to_pylist()
-    codes: NDArray[np.int64] = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    lengths = pc.fill_null(pc.list_value_length(labels), 0).to_numpy()
+    codes, names = _coded(labels)
     samples = np.repeat(np.arange(count), lengths)
-    # A label given twice to one image is one label.
-    pairs = np.unique(samples * max(len(names), 1) + codes)
-    samples, codes = np.divmod(pairs, max(len(names), 1))
-    label_counts = np.bincount(samples, minlength=count)
     if classes is None:
-        present: Any = np.unique(codes[training[samples]])
+        present = np.flatnonzero(np.bincount(codes[training[samples]], minlength=len(names)))
         classes = sorted((names[code] for code in present), key=lambda name: name.encode())
     elif len(set(classes)) != len(classes):
         raise UsageError(f"classes names one twice: {', '.join(classes)}")
+    # Labels by number: the classes first, in their order, then those that are none.
+    number = {name: index for index, name in enumerate([*classes, *sorted(set(names) - set(classes))])}
+    numbers = np.array([number[name] for name in names], dtype=np.int64)
+    pairs = samples * max(len(number), 1) + (numbers[codes] if len(names) else codes)
+    del samples, codes
+    # A label given twice to one image is one label.
+    if (pairs[1:] <= pairs[:-1]).any():
+        pairs.sort()
+        pairs = pairs[np.concatenate([[True], pairs[1:] > pairs[:-1]])]
+    samples, members = np.divmod(pairs, max(len(number), 1))
+    label_counts = np.bincount(samples, minlength=count)
     if multi_label is None:
         multi_label = bool((label_counts[training] > 1).any())
-    index_of = {name: index for index, name in enumerate(classes)}
-    class_of = np.array([index_of.get(name, -1) for name in names], dtype=np.int64)
-    members = class_of[codes] if len(names) else codes
-    samples, members = samples[members >= 0], members[members >= 0]
-    order = np.lexsort((members, samples))
+    is_class = members < len(classes)
     first = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(np.bincount(samples, minlength=count), out=first[1:])
+    np.cumsum(np.bincount(samples[is_class], minlength=count), out=first[1:])
     return Targets(
         classes=tuple(classes),
         multi_label=multi_label,
         first=first,
-        members=members[order],
-        label_counts=label_counts,
+        members=members[is_class].astype(np.int32),
+        label_counts=label_counts.astype(np.int32),
     )
+
+
+def _coded(labels: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+    """All labels, one list behind the other, as numbers of names."""
+    flat = [pc.list_flatten(chunk).dictionary_encode() for chunk in labels.chunks]
+    coded = pa.chunked_array(flat, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    codes = [chunk.indices.to_numpy() for chunk in coded.chunks]
+    names = coded.chunk(0).dictionary.to_pylist() if codes else []
+    return np.concatenate(codes) if codes else np.empty(0, np.int32), names

@@ -84,7 +84,7 @@ class StoreDataModule(LightningDataModule):
         return replace(batch, **moved)
 
     def _holds(self, split: Split) -> bool:
-        return bool((split_codes(self.store.samples["split"]) == SPLITS.index(split)).any())
+        return bool((split_codes(self.store.samples) == SPLITS.index(split)).any())
 
     def _loader(self, split: Split, augment: Augment | None = None) -> Loader:
         rank, world_size = (0, 1)

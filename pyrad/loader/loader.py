@@ -127,11 +127,11 @@ class Loader:
         self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
         self.dtype = DTYPES[dtype]
 
-        codes = split_codes(store.samples["split"])
+        codes = split_codes(store.samples)
         members = members_of(codes, split)
         training = codes == SPLITS.index("train")
         self._targets = read_targets(
-            store.samples["labels"], training, classes=classes, multi_label=multi_label
+            store.samples.read(["labels"])["labels"], training, classes=classes, multi_label=multi_label
         )
         self.classes = self._targets.classes
         self.multi_label = self._targets.multi_label
@@ -159,11 +159,11 @@ class Loader:
             if residency == "ram"
             else None
         )
-        self._drawing = Drawing(samples=self.samples, shuffle=self.shuffle, seed=seed)
+        self.drawing = Drawing(samples=self.samples, shuffle=self.shuffle, seed=seed)
         self._renderer = Renderer(store, self.samples, self.recipe, seed=seed, threads=share)
         self._maker = BatchMaker(
             store,
-            self._drawing,
+            self.drawing,
             self._targets,
             self.recipe,
             fetcher=Fetcher(store, threads=share, resident=self.resident),
@@ -223,7 +223,7 @@ class Loader:
 
     def placement(self, positions: NDArray[np.int64]) -> Placement:
         """Say where in their stored images the images at ``positions`` (n,) lie."""
-        epochs, drawn, _ = self._drawing.draw(positions)
+        epochs, drawn, _ = self.drawing.draw(positions)
         return self._renderer.placement(drawn, epochs)
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class Renderer:
         self._columns = np.array([bucket.columns for bucket in buckets], dtype=np.int64)
         self._planes = np.array([bucket.planes for bucket in buckets], dtype=np.uint8)
         self._dtypes = np.array([ops.dtype_code(bucket.dtype) for bucket in buckets], dtype=np.uint8)
-        bucket = _bucket_of(store, samples)
+        bucket = store.buckets_of(samples)
         colour = int((self._planes[bucket] > 1).sum())
         if colour and recipe.channels == 1:
             raise UsageError(
@@ -164,7 +164,7 @@ class Renderer:
 
     def placement(self, drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> Placement:
         """Say where the images that `render` makes of ``drawn`` in ``epochs`` lie in the stored ones."""
-        bucket = self._store.locate(self._samples[drawn]).bucket
+        bucket = self._store.buckets_of(self._samples[drawn])
         shape = np.stack([self._rows[bucket], self._columns[bucket]], axis=1)
         records = np.zeros(len(drawn), ops.RECORD_DTYPE)
         records["rows"], records["columns"] = shape.T
@@ -229,14 +229,6 @@ def _steps(spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """``spacing_mm`` (n, 2) where both are known (above 0), else 1: millimetres, or pixels."""
     known = (np.isfinite(spacing_mm) & (spacing_mm > 0)).all(axis=1, keepdims=True)
     return np.where(known, spacing_mm, 1.0)
-
-
-def _bucket_of(store: Store, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bucket number of each of ``samples``."""
-    encoded = store.samples["bucket"].unify_dictionaries().combine_chunks()
-    number = {bucket.path: bucket.id for bucket in store.buckets}
-    numbers = np.array([number[path] for path in encoded.dictionary.to_pylist()], dtype=np.int64)
-    return np.asarray(numbers[encoded.indices.to_numpy(zero_copy_only=False)[samples]])
 
 
 def _window_fields(

@@ -58,7 +58,8 @@ class StoreIndex:
         """Offset and size of every chunk of the store, uint64 (chunks, 2), read on first use."""
         with self._lock:
             if self._entries is None:
-                self._entries = np.concatenate([self._load(part) for part in self._manifest.parts])
+                loaded = [self._load(part) for part in self._manifest.parts]
+                self._entries = loaded[0] if len(loaded) == 1 else np.concatenate(loaded)
             return self._entries
 
     def mask_of(self, bucket: int) -> ArrayEntry | None:

@@ -198,6 +198,10 @@ class Store:
         offset, size = entries[:, 0].astype(np.int64), entries[:, 1].astype(np.int64)
         return Located(bucket=bucket, first=first, shard=shard, offset=offset, size=size)
 
+    def buckets_of(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Bucket numbers of samples ``indices`` (n,), each from 0 to len - 1."""
+        return self._all_places()[0][indices]
+
     @contextmanager
     def pinned(self, shards: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
         """Open descriptors for ``Located.shard``, int32 of the same shape, all valid until the block ends."""

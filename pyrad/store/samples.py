@@ -40,7 +40,7 @@ class Samples(Mapping[str, pa.ChunkedArray]):
                     raise KeyError(
                         f"{name!r} is no column of the samples table: {', '.join(self.column_names)}"
                     )
-                self._columns[name] = self._read([name])[name]
+                self._columns[name] = self.read([name])[name]
             return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -67,37 +67,45 @@ class Samples(Mapping[str, pa.ChunkedArray]):
         with self._lock:
             missing = [name for name in self.column_names if name not in self._columns]
             if missing:
-                table = self._read(missing)
+                table = self.read(missing)
                 self._columns |= {name: table[name] for name in missing}
             return pa.table({name: self._columns[name] for name in self.column_names}).unify_dictionaries()
 
     def of_part(self, part: Part, names: list[str]) -> pa.Table:
         """Some columns of one part, as they stand in its file: its lookup tables are numbered from 0."""
+        return pa.concat_tables(self._groups(part, names, whole=True))
+
+    def read(self, names: list[str]) -> pa.Table:
+        """Some columns, read anew and not kept."""
+        if not self._parts:
+            return tables.samples_table([]).select(names)
+        return pa.concat_tables(self._numbered(names, whole=True))
+
+    def blocks(self, names: list[str]) -> Iterator[pa.Table]:
+        """The same a block of rows at a time, in order: what is made of a column need not hold it."""
+        return self._numbered(names, whole=False)
+
+    def _numbered(self, names: list[str], *, whole: bool) -> Iterator[pa.Table]:
+        """Each part's columns, its lookup tables numbered behind those of the parts before it."""
+        numbered = any(name in luts.COLUMNS for name in names)
+        before = 0
+        for part in self._parts:
+            for table in self._groups(part, names, whole=whole):
+                yield _numbered_from(table, before) if numbered else table
+            before += len(self._luts.of_part(part)) if numbered else 0
+
+    def _groups(self, part: Part, names: list[str], *, whole: bool) -> Iterator[pa.Table]:
+        """Some columns of a part, at once or by the row groups of its file."""
         path = self._path(part)
         with self._open(part) as file:
             there = set(file.schema_arrow.names)
-            table = tables.read_columns(file, [name for name in names if name in there], path)
-        for name in names:
-            if name not in there:
-                table = table.append_column(name, pa.nulls(part.samples, pa.string()))
-        return table.select(names)
-
-    def _read(self, names: list[str]) -> pa.Table:
-        if not self._parts:
-            return tables.samples_table([]).select(names)
-        return pa.concat_tables(self._numbered(names))
-
-    def _numbered(self, names: list[str]) -> Iterator[pa.Table]:
-        """Each part's columns, its lookup tables numbered behind those of the parts before it."""
-        numbered = [name for name in names if name in luts.COLUMNS]
-        before = 0
-        for part in self._parts:
-            table = self.of_part(part, names)
-            for name in numbered:
-                behind = pc.add(table[name], pa.scalar(before, pa.int32()))
-                table = table.set_column(names.index(name), tables.SAMPLES_SCHEMA.field(name), behind)
-            before += len(self._luts.of_part(part)) if numbered else 0
-            yield table
+            wanted = [name for name in names if name in there]
+            for group in (None,) if whole else range(file.num_row_groups):
+                table = tables.read_columns(file, wanted, path, group=group)
+                for name in names:
+                    if name not in there:
+                        table = table.append_column(name, pa.nulls(len(table), pa.string()))
+                yield table.select(names)
 
     @contextmanager
     def _open(self, part: Part) -> Iterator[pq.ParquetFile]:
@@ -115,3 +123,12 @@ class Samples(Mapping[str, pa.ChunkedArray]):
     @staticmethod
     def _path(part: Part) -> str:
         return f"{PARTS}/{part.id}/{SAMPLES_FILE}"
+
+
+def _numbered_from(table: pa.Table, before: int) -> pa.Table:
+    """The same rows, the numbers of their lookup tables higher by ``before``."""
+    for name in set(luts.COLUMNS) & set(table.column_names):
+        behind = pc.add(table[name], pa.scalar(before, pa.int32()))
+        at = table.column_names.index(name)
+        table = table.set_column(at, tables.SAMPLES_SCHEMA.field(name), behind)
+    return table

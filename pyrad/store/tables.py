@@ -16,6 +16,7 @@ from pyrad.errors import IntegrityError, PyradError, UsageError
 from pyrad.records import SPLITS, Lut, Sample
 from pyrad.store.layout import ArrayEntry, mask_path
 
+GROUP_ROWS = 1 << 17  # of a Parquet file's row group
 OUTCOMES = ("stored", "skipped", "quarantined")
 
 _PAIR = pa.list_(pa.float64(), 2)
@@ -215,7 +216,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
         sink,
         compression="zstd",
         compression_level=3,
-        row_group_size=1 << 17,
+        row_group_size=GROUP_ROWS,
         version="2.6",
         data_page_version="1.0",
         write_page_checksum=True,
@@ -249,9 +250,16 @@ def open_parquet(source: Any, name: str) -> pq.ParquetFile:
         raise IntegrityError(f"{name} is damaged: {_first_line(error)}; run `pyrad verify`") from None
 
 
-def read_columns(file: pq.ParquetFile, columns: list[str] | None, name: str) -> pa.Table:
-    """Some columns of an open Parquet file (all for None); IntegrityError where a page is damaged."""
+def read_columns(
+    file: pq.ParquetFile, columns: list[str] | None, name: str, *, group: int | None = None
+) -> pa.Table:
+    """Some columns of an open Parquet file (all for None), of one row group or of all that there are.
+
+    IntegrityError where a page is damaged.
+    """
     try:
+        if group is not None:
+            return file.read_row_group(group, columns=columns, use_threads=True)
         return file.read(columns=columns, use_threads=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise IntegrityError(f"{name} is damaged: {_first_line(error)}; run `pyrad verify`") from None
