@@ -14,6 +14,7 @@ SOURCES = (
     "csrc/encode.cpp",
     "csrc/encode_rice.cpp",
     "csrc/preprocess.cpp",
+    "csrc/reader.cpp",
 )
 
 

@@ -143,6 +143,34 @@ def test_a_linear_window_narrower_than_1_is_linear_exact():
     assert_same(rendered([linear], pixels.shape), rendered([exact], pixels.shape))
 
 
+@given(
+    dtype=st.sampled_from(["uint8", "int8", "uint16", "int16"]),
+    low=st.integers(-40000, 70000),
+    steps=st.integers(1, 65535),
+    slope=st.sampled_from([1.0, -1.0, 0.5, -2.0]),
+    invert=st.booleans(),
+)
+@example(dtype="int16", low=-160, steps=400, slope=1.0, invert=False)
+@example(dtype="uint16", low=65536, steps=5, slope=1.0, invert=False)
+def test_a_window_between_stored_values_clamps_integers(dtype, low, steps, slope, invert):
+    info = np.iinfo(dtype)
+    near = np.arange(-3, 3) + np.array([low, low + steps, info.min, info.max, 0])[:, None]
+    pixels = np.tile(np.clip(near.ravel(), info.min, info.max), 2).astype(dtype)[None]
+    window = {"slope": slope, "intercept": 7.0, "center": (low + steps / 2) * slope + 7.0}
+    window |= {"width": steps * abs(slope), "function": "LINEAR_EXACT"}
+    assert ops.window_params(*window.values())["voi"] == ops.Voi.CLIP
+    case = Case(pixels=pixels, invert=invert, **window)
+    y = rendered([case], pixels.shape)[0]
+    assert_close("window: oracle", y, case.windowed())
+    black = case.windowed() == 0
+    assert (y[black] == 0).all()
+
+
+def test_a_window_that_ends_between_stored_values_is_no_clip():
+    for width in (399.0, 400.5, 0.5, 65537.0):
+        assert ops.window_params(1.0, 0.0, 40.0, width, "LINEAR_EXACT")["voi"] == ops.Voi.RAMP
+
+
 def test_8_bits_as_they_are():
     pixels = np.arange(256, dtype=np.uint8)[None]
     out = rendered([Case(pixels=pixels)], pixels.shape)[0, 0]

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 SOURCES = {
     "decode": ("decode.cpp", "encode.cpp", "encode_rice.cpp"),
-    "preprocess": ("preprocess.cpp", "decode.cpp", "encode.cpp", "encode_rice.cpp"),
+    "preprocess": ("preprocess.cpp", "reader.cpp", "decode.cpp", "encode.cpp", "encode_rice.cpp"),
     "reader": ("reader.cpp",),
 }
 _DTYPES = ("uint8", "uint16", "int8", "int16")  # as decode.cpp numbers them

@@ -70,7 +70,13 @@ Record record_of(uint32_t rows, uint32_t columns, Dtype dtype, uint64_t size, co
     r.dtype = static_cast<uint8_t>(dtype);
     r.planes = 1;
     r.codec = static_cast<uint8_t>(Codec::tilepack);
-    r.voi = static_cast<uint8_t>(below(3));
+    r.voi = static_cast<uint8_t>(below(4));
+    if (r.voi == static_cast<uint8_t>(Voi::table)) {  // a clip instead, of any reach: it may end outside the dtype
+        r.voi = static_cast<uint8_t>(Voi::clip);
+        r.s_ref = static_cast<int32_t>(below(200000)) - 100000;
+        r.a = below(2) != 0 ? 1.0f : -1.0f;
+        r.span = 1 + static_cast<int32_t>(below(65535));
+    }
     r.invert = static_cast<uint8_t>(below(2));
     r.padded = static_cast<uint8_t>(below(2));
     r.flip_x = static_cast<uint8_t>(below(2));
