@@ -50,7 +50,10 @@ def _png_decode(chunk: bytes, like: corpora.Image) -> corpora.Image:
 
 
 CODECS = {
-    "tilepack": Codec(ops.tilepack_encode, _tilepack_decode),
+    **{
+        f"tilepack {mode}": Codec(partial(ops.tilepack_encode, mode=mode), _tilepack_decode)
+        for mode in ops.MODES
+    },
     "bitshuffle+zstd": _numcodec(blosc.Blosc("zstd", clevel=3, shuffle=blosc.BITSHUFFLE)),
     "zstd": _numcodec(zstd.Zstd(level=3)),
     "LZ4": _numcodec(blosc.Blosc("lz4", clevel=5, shuffle=blosc.NOSHUFFLE)),

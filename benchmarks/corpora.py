@@ -14,6 +14,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,32 +48,31 @@ def fingerprint(images: Sequence[Image]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _dicom(bytes_per_pixel: int) -> Callable[[Path], Iterator[Image]]:
-    """Take up to three grey frames of every file that can be decoded, no frame twice."""
+def _dicom(data: Path) -> Iterator[Image]:
+    """Take every grey frame of more than 8 bits of dicom.zip and of pydicom's test files, none twice."""
+    import pydicom  # for this corpus only
 
-    def take(data: Path) -> Iterator[Image]:
-        import pydicom  # for these two corpora only
-
-        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-        dtypes = (np.dtype(f"u{bytes_per_pixel}"), np.dtype(f"i{bytes_per_pixel}"))
-        seen: set[bytes] = set()
-        with zipfile.ZipFile(data / "dicom.zip") as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name in sorted(archive.namelist()):
-                try:
-                    file = pydicom.dcmread(io.BytesIO(archive.read(name)))
-                    frames = file.pixel_array if file.get("SamplesPerPixel", 1) == 1 else np.empty((0, 0, 0))
-                except Exception:  # noqa: BLE001, S112  the zip holds broken files on purpose
-                    continue
-                for frame in frames[:3] if frames.ndim == 3 else frames[None]:
-                    if frame.dtype not in dtypes or min(frame.shape) < 16:
-                        continue
-                    digest = hashlib.sha256(frame.tobytes()).digest()
-                    if digest not in seen:
-                        seen.add(digest)
-                        yield np.ascontiguousarray(frame)
-
-    return take
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    bundled = sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm"))
+    seen: set[bytes] = set()
+    with zipfile.ZipFile(data / "dicom.zip") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = sorted(archive.namelist())
+        for read in (
+            *(partial(archive.read, name) for name in names),
+            *(path.read_bytes for path in bundled),
+        ):
+            try:
+                file = pydicom.dcmread(io.BytesIO(read()))
+                wanted = file.get("SamplesPerPixel", 1) == 1 and file.get("BitsStored", 0) > 8
+                frames = file.pixel_array if wanted else np.empty((0, 0, 0))
+            except Exception:  # noqa: BLE001, S112  both hold broken files on purpose
+                continue
+            for frame in frames if frames.ndim == 3 else frames[None]:
+                digest = hashlib.sha256(frame.tobytes()).digest()
+                if frame.itemsize == 2 and min(frame.shape) >= 16 and digest not in seen:
+                    seen.add(digest)
+                    yield np.ascontiguousarray(frame)
 
 
 def rasters(
@@ -97,12 +97,13 @@ def rasters(
 
 
 RECIPES: dict[str, tuple[str, Callable[[Path], Iterator[Image]]]] = {
-    "dicom16": ("dicom.zip", _dicom(2)),
-    "dicom8": ("dicom.zip", _dicom(1)),
+    "dicom16": ("dicom.zip", _dicom),
     "busi": ("busi.zip", rasters("busi.zip", but_not="mask")),
+    "covid_ct": ("covid_ct.zip", rasters("covid_ct.zip")),
+    "head_ct_hem": ("head_ct_hem.zip", rasters("head_ct_hem.zip")),
+    "knee_oa": ("knee_oa.zip", rasters("knee_oa.zip", step=4)),
     "cxr_nih": ("cxr_nih.zip", rasters("cxr_nih.zip")),
-    "knee_oa": ("knee_oa.zip", rasters("knee_oa.zip", most=80)),
-    "medical_mnist": ("medical_mnist.zip", rasters("medical_mnist.zip", step=75, most=200)),
+    "brain_mri4": ("brain_mri4.zip", rasters("brain_mri4.zip", step=10)),
 }
 
 

@@ -10,8 +10,6 @@ namespace {
 
 using namespace tilepack;
 
-constexpr uint32_t largest_quotient = 255;  // what a decoder counts to
-
 // The code of a tile, and the bits that its quotients take in the unary stream.
 struct Choice {
     uint32_t code;

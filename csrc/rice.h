@@ -14,7 +14,7 @@
 namespace pyrad::tilepack {
 
 // What the eight bits of one byte of the unary stream say, lowest bit first.
-struct UnaryByte {
+struct alignas(16) UnaryByte {
     uint8_t quotients[8];  // bits 0 before each bit 1; zeros behind the last
     uint8_t count;         // bits 1
     uint8_t zeros;         // bits 0 behind the last bit 1
@@ -42,7 +42,7 @@ constexpr UnaryBytes make_unary_bytes() {
 
 inline constexpr UnaryBytes unary_bytes = make_unary_bytes();
 
-// Reads a unary stream a byte at a time. Quotients are modulo 256, whatever the bytes say.
+// Reads a unary stream a byte at a time. No quotient is above 255: count_quotients has seen to that.
 class Quotients {
    public:
     static constexpr size_t slack = 16;  // bytes that `read` may write behind what was asked for
@@ -55,11 +55,10 @@ class Quotients {
         uint8_t* next = out + ready_count_;
         uint8_t* const end = out + count;
         const uint8_t* at = at_;
-        uint32_t zeros = zeros_;
+        uint64_t zeros = zeros_;
         while (next < end) {
             const UnaryByte& byte = unary_bytes.of[*at++];
-            memcpy(next, byte.quotients, 8);
-            *next = static_cast<uint8_t>(*next + zeros);
+            store_le<uint64_t>(next, load_le<uint64_t>(byte.quotients) + zeros);  // to the first of them
             next += byte.count;
             zeros = byte.count == 0 ? zeros + 8 : byte.zeros;
         }
@@ -71,7 +70,7 @@ class Quotients {
 
    private:
     const uint8_t* at_ = nullptr;
-    uint32_t zeros_ = 0;        // bits 0 of the quotient that has begun
+    uint64_t zeros_ = 0;        // bits 0 of the quotient that has begun
     uint32_t ready_count_ = 0;  // quotients that came with the last byte and were not asked for
     uint8_t ready_[8] = {};
 };
@@ -111,7 +110,7 @@ inline void join_tiles(const uint8_t* table_row, const uint8_t*& payload, const 
     }
 }
 
-// Residuals of one tile row, added to the pixels above where `sums` says so. Returns how many columns were.
+// Residuals of one tile row, summed as far as `sums` says. Returns how many columns were.
 template <class Set, Sums sums, class Pixel>
 inline uint32_t join_tile_row(const uint8_t* table_row, const uint8_t*& payload, Quotients& unary, const Grid& grid,
                               uint32_t rows, const Pixel* above, Pixel* out, size_t stride) {
@@ -128,29 +127,69 @@ inline uint32_t join_tile_row(const uint8_t* table_row, const uint8_t*& payload,
         const uint8_t* next = quotients;
         const uint32_t vectors = whole < begin ? 0 : (whole < end ? whole : end) - begin;
         const size_t first = size_t{begin} * tile_width;
-        const uint32_t done =
-            Set::template join_tiles<Pixel, sums>(table, payload, next, vectors, above + first, out + first, stride);
+        const uint32_t done = Set::template join_tiles<Pixel, sums>(table, payload, next, vectors, begin == 0,
+                                                                    above + first, out + first, stride);
         if (summed == first) summed = (begin + done) * tile_width;
         join_tiles(table_row, payload, next, codes, begin + done, end, grid.columns, rows, out, stride);
     }
     return sums == Sums::none ? 0 : summed;
 }
 
-// Residuals -> pixels, where the median of above, left and above + left - above left is the prediction. With d the
-// difference of a pixel to the one above it, and v that of the pixel above to its left neighbour, it comes to
+// Residuals of a row -> pixels, where the median of above, left and above + left - above left is the prediction. With d
+// the difference of a pixel to the one above it, and v that of the pixel above to its left neighbour, it comes to
 // d = residual - v + max(d_left, v, 0) + min(d_left, v, 0): sums modulo 2^bits, whatever the sign of the dtype.
 template <class Pixel>
-inline void add_median(const Pixel* above, Pixel* row, uint32_t columns) {
+struct MedianRow {
     using Signed = std::make_signed_t<Pixel>;
-    auto d = static_cast<Signed>(row[0]);
-    row[0] = static_cast<Pixel>(row[0] + above[0]);
-    for (uint32_t x = 1; x < columns; ++x) {
-        const auto v = static_cast<Signed>(above[x] - above[x - 1]);
-        const int most = (v > 0 ? v : 0) > d ? (v > 0 ? v : 0) : d;
-        const int least = (v < 0 ? v : 0) < d ? (v < 0 ? v : 0) : d;
-        d = static_cast<Signed>(row[x] + most + least - v);
+
+    const Pixel* above;
+    Pixel* row;
+    int d = 0;
+
+    inline void first() {
+        d = static_cast<Signed>(row[0]);
+        row[0] = static_cast<Pixel>(row[0] + above[0]);
+    }
+    inline void next(uint32_t x) {
+        const int v = static_cast<Signed>(above[x] - above[x - 1]);
+        const int most = v > 0 ? v : 0;
+        const int least = v < 0 ? v : 0;
+        const int both = (d > most ? d : most) + (d < least ? d : least);
+        d = static_cast<Signed>(row[x] - v + both);
         row[x] = static_cast<Pixel>(above[x] + d);
     }
+    inline void finish(uint32_t x, uint32_t columns) {
+        for (; x < columns; ++x) next(x);
+    }
+};
+
+// A tile row of them. Four rows go side by side, each a column behind the one above it: four sums that do not wait for
+// each other.
+template <class Pixel>
+inline void add_medians(const Pixel* above, Pixel* out, size_t stride, uint32_t rows, uint32_t columns) {
+    MedianRow<Pixel> row[tile_height];
+    for (uint32_t y = 0; y < rows; ++y) row[y] = {y == 0 ? above : out + (y - 1) * stride, out + y * stride};
+    if (rows < tile_height || columns < tile_height) {
+        for (uint32_t y = 0; y < rows; ++y) {
+            row[y].first();
+            row[y].finish(1, columns);
+        }
+        return;
+    }
+    for (uint32_t y = 0; y < tile_height; ++y) {
+        row[y].first();
+        for (uint32_t x = 1; x < tile_height - y; ++x) row[y].next(x);
+    }
+    MedianRow<Pixel> a = row[0], b = row[1], c = row[2], d = row[3];
+    for (uint32_t x = tile_height; x < columns; ++x) {
+        a.next(x);
+        b.next(x - 1);
+        c.next(x - 2);
+        d.next(x - 3);
+    }
+    b.finish(columns - 1, columns);
+    c.finish(columns - 2, columns);
+    d.finish(columns - 3, columns);
 }
 
 }  // namespace pyrad::tilepack

@@ -1,6 +1,8 @@
 // A checked segment of a chunk -> its pixels, a tile row at a time, whatever the mode.
 #pragma once
 
+#include <type_traits>
+
 #include "common.h"
 #include "pack.h"
 #include "rice.h"
@@ -32,26 +34,41 @@ inline Segment open_segment(const uint8_t* chunk, const Grid& grid, uint32_t ind
     return segment;
 }
 
+template <Sums sums>
+using Constant = std::integral_constant<Sums, sums>;
+
 // One tile row of modes rice and dense; see decode_tile_row.
 template <class Set, class Pixel>
 inline void decode_rice_row(Segment& segment, const Grid& grid, uint32_t rows, const Pixel* above, Pixel* out,
                             size_t stride) {
+    const auto join = [&](auto sums) {
+        return join_tile_row<Set, sums.value>(segment.table_row, segment.payload, segment.unary, grid, rows, above, out,
+                                              stride);
+    };
     uint32_t summed = 0;  // columns that are finished
     if (above != nullptr && segment.predictor == Predictor::above) {
-        summed = join_tile_row<Set, Sums::down>(segment.table_row, segment.payload, segment.unary, grid, rows, above,
-                                                out, stride);
+        summed = join(Constant<Sums::down>{});
+    } else if (above != nullptr && segment.predictor == Predictor::gradient && Set::sums_from_left_at_once) {
+        summed = join(Constant<Sums::left_and_down>{});
     } else {
-        join_tile_row<Set, Sums::none>(segment.table_row, segment.payload, segment.unary, grid, rows, out, out, stride);
+        join(Constant<Sums::none>{});
     }
-    for (uint32_t y = 0; y < rows; ++y) {
+    if (segment.predictor == Predictor::median && above == nullptr) {
+        sum_from_left<Set>(out, grid.columns, Pixel{0});
+        return add_medians(out, out + stride, stride, rows - 1, grid.columns);
+    }
+    if (segment.predictor == Predictor::median) return add_medians(above, out, stride, rows, grid.columns);
+    const uint32_t left = grid.columns - summed;
+    for (uint32_t y = 0; y < rows && left != 0; ++y) {
         Pixel* const row = out + y * stride;
         if (above == nullptr) {
-            sum_from_left<Set>(row, grid.columns, Pixel{0});
-        } else if (segment.predictor == Predictor::median) {
-            add_median(above, row, grid.columns);
+            sum_from_left<Set>(row, left, Pixel{0});
         } else {
-            if (segment.predictor == Predictor::gradient) sum_from_left<Set>(row, grid.columns, Pixel{0});
-            add_above(above + summed, row + summed, grid.columns - summed);
+            if (segment.predictor == Predictor::gradient) {
+                const Pixel before = summed == 0 ? Pixel{0} : static_cast<Pixel>(row[summed - 1] - above[summed - 1]);
+                sum_from_left<Set>(row + summed, left, before);
+            }
+            add_above(above + summed, row + summed, left);
         }
         above = row;
     }

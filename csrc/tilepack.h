@@ -131,13 +131,21 @@ PYRAD_HD inline uint32_t sum_codes(const uint8_t* table_row, uint32_t tiles, con
     return highest;
 }
 
-// Quotients that end within `bytes`, a multiple of eight: a bit 1 ends each.
+constexpr uint32_t largest_quotient = 127;  // that an encoder writes
+
+// Quotients that end within `bytes`, a multiple of 16: a bit 1 ends each. UINT64_MAX if two words of eight bytes in a
+// row are zero: quotients up to 127 never make them so, and without them none reaches 191.
 PYRAD_HD inline uint64_t count_quotients(const uint8_t* unary, uint64_t bytes) {
     uint64_t count = 0;
+    uint64_t before = 1;
+    bool long_run = false;
     for (uint64_t at = 0; at < bytes; at += 8) {
-        count += static_cast<uint64_t>(__builtin_popcountll(load_le<uint64_t>(unary + at)));
+        const uint64_t word = load_le<uint64_t>(unary + at);
+        long_run |= (word | before) == 0;
+        before = word;
+        count += static_cast<uint64_t>(__builtin_popcountll(word));
     }
-    return count;
+    return long_run ? UINT64_MAX : count;
 }
 
 // The segment at `segment`, of `size` bytes, no fewer than its table: its codes, and that they add up to its size.

@@ -35,7 +35,7 @@ struct Portable {
         return 0;
     }
     template <class Pixel, tilepack::Sums>
-    static uint32_t join_tiles(const uint8_t*, const uint8_t*&, const uint8_t*&, uint32_t, const Pixel*, Pixel*,
+    static uint32_t join_tiles(const uint8_t*, const uint8_t*&, const uint8_t*&, uint32_t, bool, const Pixel*, Pixel*,
                                size_t) {
         return 0;
     }
@@ -178,6 +178,8 @@ struct Avx2 {
     }
 
     static inline Words zero() { return _mm256_setzero_si256(); }
+    static inline Words all_lanes(uint16_t value) { return _mm256_set1_epi16(static_cast<int16_t>(value)); }
+    static inline Words all_lanes(uint8_t value) { return _mm256_set1_epi8(static_cast<int8_t>(value)); }
     static inline Words load(const void* at) { return _mm256_loadu_si256(static_cast<const Words*>(at)); }
     static inline void store(void* at, Words words) { _mm256_storeu_si256(static_cast<Words*>(at), words); }
     static inline Words gather(const void* const* at) {
@@ -240,6 +242,8 @@ struct Avx512 {
     }
 
     static inline Words zero() { return _mm512_setzero_si512(); }
+    static inline Words all_lanes(uint16_t value) { return _mm512_set1_epi16(static_cast<int16_t>(value)); }
+    static inline Words all_lanes(uint8_t value) { return _mm512_set1_epi8(static_cast<int8_t>(value)); }
     static inline Words load(const void* at) { return _mm512_loadu_si512(at); }
     static inline void store(void* at, Words words) { _mm512_storeu_si512(at, words); }
     static inline Words gather(const void* const* at) {
@@ -314,6 +318,8 @@ struct Neon {
     }
 
     static inline Words zero() { return vdupq_n_s16(0); }
+    static inline Words all_lanes(uint16_t value) { return vreinterpretq_s16_u16(vdupq_n_u16(value)); }
+    static inline Words all_lanes(uint8_t value) { return vreinterpretq_s16_u8(vdupq_n_u8(value)); }
     static inline Words load(const void* at) { return vreinterpretq_s16_u8(load_block(at)); }
     static inline void store(void* at, Words words) { store_block(at, vreinterpretq_u8_s16(words)); }
     static inline Words gather(const void* const* at) { return load(at[0]); }

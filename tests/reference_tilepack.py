@@ -87,14 +87,17 @@ def _rice_residuals(segment: bytes, shape: tuple[int, int], itemsize: int) -> np
     """The same of low bits and quotients."""
     cells, codes, at = _table(segment, shape)
     low_bytes = sum(4 * WIDTHS[max(code - 1, 0)] for _, _, code in codes)
-    unary = np.unpackbits(np.frombuffer(segment[at + _align16(low_bytes) :], np.uint8), bitorder="little")
+    stream = segment[at + _align16(low_bytes) :]
+    words = np.frombuffer(stream, "<u8")
+    assert (words[1:] | words[:-1]).all()
+    unary = np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")
     quotients = iter(np.diff(np.flatnonzero(unary), prepend=-1) - 1)
     for i, j, code in codes:
         width = WIDTHS[max(code - 1, 0)]
         low = [_fields(segment[at + y * width : at + (y + 1) * width], width) for y in range(4)]
         number = np.array(low, np.int64)
         if code and width < 8 * itemsize:
-            high = np.array([next(quotients) for _ in range(32)], np.int64).reshape(4, 8) % 256
+            high = np.array([next(quotients) for _ in range(32)], np.int64).reshape(4, 8)
             number = (number + (high << width)) % 2 ** (8 * itemsize)
         cells[4 * i : 4 * i + 4, 8 * j : 8 * j + 8] = number // 2 ^ -(number % 2)
         at += 4 * width
@@ -211,7 +214,7 @@ def _rice(residual: np.ndarray, itemsize: int, draw: np.random.Generator | None 
         numbers = np.where(cells[i, j] < 0, -2 * cells[i, j] - 1, 2 * cells[i, j])
         if not numbers.any():
             continue
-        fitting = [width for width in widths if numbers.max() >> width <= 255]
+        fitting = [width for width in widths if numbers.max() >> width <= 127]
         costs = [
             32 * width + (32 + int((numbers >> width).sum()) if width < 8 * itemsize else 0)
             for width in fitting
