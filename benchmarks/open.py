@@ -5,8 +5,8 @@ own writer, which checks them. Only the images are tiny (8 rows of 8 to 15 colum
 shard: 330 shards, about as many as RadImageNet has), and the table's values are drawn, not read from headers.
 
 Each repetition is a process of its own. What counts is what comes on top of an interpreter that has imported
-pyrad, torch and pyarrow: seconds by the clock, and the highest resident memory up to then. The system has the
-store's files in memory.
+pyrad, torch and pyarrow (and pandas, which pyarrow imports where it finds it): seconds by the clock, and the
+highest resident memory up to then. The system has the store's files in memory.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def in_a_process(store: Path) -> dict[str, dict[str, float]]:
 def opened(path: Path) -> dict[str, dict[str, float]]:
     """Open the store and get two batches: of each step the seconds, and the peak up to its end, in MB."""
     found: dict[str, dict[str, float]] = {}
+    pa.array([0])  # imports pandas, where it is
     before_mb = peak_mb()
 
     def step(name: str, work: Callable[[], Any]) -> Any:

@@ -171,3 +171,18 @@ def test_the_order_never_changes_between_versions():
     assert [draw.hex() for draw in draws] == ["0x1.e15d4d6d83230p-4", "0x1.f2b3ccd53c2b7p-1"]
     published = sampler._step(np.array([1234567], dtype=np.uint64), np.arange(3))  # SplitMix64's test vector
     assert published.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+@pytest.mark.parametrize("count", [1, 37, 1_350_000])
+def test_near_positions_are_drawn_together_and_come_out_the_same(count):
+    for positions in (
+        np.arange(256),
+        np.arange(256) + sampler._RUN - 100,  # across two runs
+        np.arange(5 * sampler._RUN, 3 * sampler._RUN, -37),  # too far apart, and backwards
+        np.array([2**61, 2**61 + 5, 2**61 - 7]),
+        np.array([0, 10**12]),
+        np.empty(0, np.int64),
+    ):
+        epochs, indices = sampler.epoch_and_index(positions, count)
+        expected = sampler.permute(indices, count, seed=3, epochs=epochs)
+        np.testing.assert_array_equal(sampler.drawn_at(positions, count, seed=3), expected)

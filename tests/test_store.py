@@ -93,6 +93,15 @@ def test_threads_read_one_store_with_few_open_files(tmp_path, monkeypatch):
     assert not any(_is_open(fd) for fd in fds)
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(1024, 512), (1, 1), (1 << 20, 4096), (-1, 4096)])
+def test_half_of_a_process_files_are_a_store_s_at_most(tmp_path, monkeypatch, limit, kept):
+    path = add_part(tmp_path / "a.zarr", [picture(0, 8, 8)])
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, 1 << 20))
+    with open_store(path) as store:
+        assert store.max_open == kept
+        store.image(0)
+
+
 def _is_open(fd):
     try:
         os.fstat(fd)
@@ -242,7 +251,9 @@ def test_samples_are_read_column_by_column_over_all_parts(tmp_path, monkeypatch)
     asked = []
     read = tables.read_columns
     monkeypatch.setattr(
-        tables, "read_columns", lambda file, columns, name: asked.append(columns) or read(file, columns, name)
+        tables,
+        "read_columns",
+        lambda file, columns, name, **which: asked.append(columns) or read(file, columns, name, **which),
     )
     with open_store(path) as store:
         samples = store.samples

@@ -36,8 +36,8 @@ class Drawing:
             raise IndexError(f"position {positions.min()} of the sequence; positions count from 0")
         count = len(self.samples)
         if self.shuffle:
-            epochs, indices = sampler.epoch_and_index(positions, count)
-            drawn = sampler.permute(indices, count, seed=self.seed, epochs=epochs)
+            epochs, _ = sampler.epoch_and_index(positions, count)
+            drawn = sampler.drawn_at(positions, count, seed=self.seed)
             return epochs, drawn, np.ones(len(positions), dtype=np.bool_)
         return np.zeros_like(positions), np.minimum(positions, count - 1), positions < count
 

@@ -130,6 +130,8 @@ class ShardFiles:
             ) from None
 
     def _evict(self, keep: int) -> None:
+        if len(self._fds) <= keep:
+            return
         idle = [shard for shard in self._fds if not self._users.get(shard)]
         for shard in idle[: max(len(idle) - keep, 0)]:
             os.close(self._fds.pop(shard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+import resource
 import threading
 import weakref
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from pyrad.store.luts import Luts
 from pyrad.store.manifest import Manifest, Part, parse_root, read_root
 from pyrad.store.samples import Samples
 
-MAX_OPEN = 256  # idle shards kept open; the usual limit of a process is 1,024 files
+MAX_OPEN = 4096  # idle shards kept open, a terabyte of them, where half of a process's files are as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class Store:
         self.luts = Luts(self.folder, self.manifest.parts)
         self.samples = Samples(self.folder, self.manifest.parts, self.luts)
         self.index = StoreIndex(self.folder, self.manifest)
-        self._shards = ShardFiles(self.index.open_shard, MAX_OPEN)
+        self._shards = ShardFiles(self.index.open_shard, min(MAX_OPEN, _half_of_files()))
         self._finalizer = weakref.finalize(self, self._shards.close)
         for part in self.manifest.parts:
             os.close(self.folder.open(f"{PARTS}/{part.id}/{INDEX_FILE}", part.index_bytes))
@@ -277,6 +278,12 @@ class Store:
                     np.concatenate([row for _, row in found]),
                 )
             return self._places
+
+
+def _half_of_files() -> int:
+    """Half of the files that this process may have open at once: 512 where nobody has changed the limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, soft // 2)
 
 
 def _read_root(path: str | Path, mirror: remote.Mirror | None) -> bytes:
