@@ -1,13 +1,16 @@
 """The whole loader beside the kernel that it feeds: images a second from the same chunks, shuffled.
 
 The kernel is one call of the core a batch, over chunks that lie in memory in another order than they are
-asked for, many times what a cache holds: what a loader can lose is reading, ordering and handing over. The
-loader reads a store of the same images, whose files the system has in memory, or keeps it there itself. Every
-batch of both is float32 or bfloat16 (256, 1, 224, 224), windowed, resized and normalised.
+asked for, many times what a cache holds, into memory that is used again: what a loader can lose is reading,
+ordering and handing over. The loader reads a store of the same images from the disk ("cold": the system is
+told to drop the files before each epoch), or as that left them in the system's memory ("stream"), or keeps
+the chunks in its own ("ram"). Every batch of both is float32 or bfloat16 (256, 1, 224, 224), windowed,
+resized and normalised.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 import preprocess
 import timing
+from numpy.typing import NDArray
 
 from pyrad import ops
 from pyrad.loader.loader import Loader
@@ -59,11 +63,13 @@ def main() -> None:
 def measure(store: Store, images: corpus.Corpus, *, repetitions: int) -> list[dict[str, Any]]:
     """Return one row a case; ``share`` is of the kernel on as many threads, by the medians."""
     core = chunks_of(images)
+    shape = (images.batch, 1, images.side, images.side)
     cases: dict[tuple[str, str, int], Callable[[], object]] = {}
     for dtype in ("float32", "bfloat16"):
         for threads in THREADS:
-            cases[dtype, "kernel", threads] = partial(kernel, images, core, dtype, threads)
-            for residency in ("stream", "ram"):
+            out = np.zeros(shape, np.float32 if dtype == "float32" else np.uint16)
+            cases[dtype, "kernel", threads] = partial(kernel, images, core, out, threads)
+            for case, residency in (("cold", "stream"), ("stream", "stream"), ("ram", "ram")):
                 loader = Loader(
                     store,
                     batch_size=images.batch,
@@ -72,7 +78,7 @@ def measure(store: Store, images: corpus.Corpus, *, repetitions: int) -> list[di
                     threads=threads,
                     residency=residency,
                 )
-                cases[dtype, f"loader, {residency}", threads] = partial(drain, loader)
+                cases[dtype, f"loader, {case}", threads] = partial(drain, loader, drop=case == "cold")
     seconds = timing.interleaved({str(name): case for name, case in cases.items()}, repetitions=repetitions)
     rows = []
     for name in cases:
@@ -90,8 +96,13 @@ def measure(store: Store, images: corpus.Corpus, *, repetitions: int) -> list[di
     return rows
 
 
-def drain(loader: Loader) -> None:
-    """One epoch."""
+def drain(loader: Loader, *, drop: bool) -> None:
+    """One epoch, from the disk if the system is to ``drop`` the store's files first."""
+    for shard in loader.store.path.rglob("c/**/0") if drop else ():
+        if shard.is_file():
+            with shard.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     for batch in loader:
         assert len(batch.keys) == loader.batch_size  # noqa: S101 - whole batches only
 
@@ -107,10 +118,8 @@ def chunks_of(images: corpus.Corpus) -> preprocess.Core:
     return preprocess.Core(job, tilepack=True, bfloat16=True)
 
 
-def kernel(images: corpus.Corpus, core: preprocess.Core, dtype: str, threads: int) -> None:
-    """An epoch of calls of the core, into memory that is used again."""
-    shape = (images.batch, 1, images.side, images.side)
-    out = np.empty(shape, np.float32 if dtype == "float32" else np.uint16)
+def kernel(images: corpus.Corpus, core: preprocess.Core, out: NDArray[Any], threads: int) -> None:
+    """An epoch of calls of the core."""
     for places in np.random.default_rng(0).permutation(images.count).reshape(-1, images.batch):
         statuses = ops.preprocess(
             core.slab, core.records[places], out, mean=[0.5], std=[0.5], channels=1, threads=threads
