@@ -163,33 +163,35 @@ struct MedianRow {
     }
 };
 
-// A tile row of them. Four rows go side by side, each a column behind the one above it: four sums that do not wait for
-// each other.
-template <class Pixel>
+// A tile row of them. Four rows go side by side, each `median_lag` columns behind the one above it: four sums that do
+// not wait for each other.
+constexpr uint32_t median_lag = 2;
+constexpr uint32_t median_start = tile_height * median_lag;  // where the first row is when they begin
+
+template <class Set, class Pixel>
 inline void add_medians(const Pixel* above, Pixel* out, size_t stride, uint32_t rows, uint32_t columns) {
-    MedianRow<Pixel> row[tile_height];
-    for (uint32_t y = 0; y < rows; ++y) row[y] = {y == 0 ? above : out + (y - 1) * stride, out + y * stride};
-    if (rows < tile_height || columns < tile_height) {
-        for (uint32_t y = 0; y < rows; ++y) {
-            row[y].first();
-            row[y].finish(1, columns);
-        }
-        return;
+    MedianRow<Pixel> row[tile_height] = {};
+    for (uint32_t y = 0; y < rows; ++y) {
+        row[y].above = y == 0 ? above : out + (y - 1) * stride;
+        row[y].row = out + y * stride;
     }
-    for (uint32_t y = 0; y < tile_height; ++y) {
+    const bool side_by_side = rows == tile_height && columns >= median_start;
+    for (uint32_t y = 0; y < rows; ++y) {
         row[y].first();
-        for (uint32_t x = 1; x < tile_height - y; ++x) row[y].next(x);
+        row[y].finish(1, side_by_side ? median_start - y * median_lag : columns);
     }
+    if (!side_by_side) return;
+    uint32_t x = Set::add_medians(row, columns);
     MedianRow<Pixel> a = row[0], b = row[1], c = row[2], d = row[3];
-    for (uint32_t x = tile_height; x < columns; ++x) {
+    for (; x < columns; ++x) {
         a.next(x);
-        b.next(x - 1);
-        c.next(x - 2);
-        d.next(x - 3);
+        b.next(x - median_lag);
+        c.next(x - 2 * median_lag);
+        d.next(x - 3 * median_lag);
     }
-    b.finish(columns - 1, columns);
-    c.finish(columns - 2, columns);
-    d.finish(columns - 3, columns);
+    b.finish(columns - median_lag, columns);
+    c.finish(columns - 2 * median_lag, columns);
+    d.finish(columns - 3 * median_lag, columns);
 }
 
 }  // namespace pyrad::tilepack

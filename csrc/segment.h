@@ -55,9 +55,9 @@ inline void decode_rice_row(Segment& segment, const Grid& grid, uint32_t rows, c
     }
     if (segment.predictor == Predictor::median && above == nullptr) {
         sum_from_left<Set>(out, grid.columns, Pixel{0});
-        return add_medians(out, out + stride, stride, rows - 1, grid.columns);
+        return add_medians<Set>(out, out + stride, stride, rows - 1, grid.columns);
     }
-    if (segment.predictor == Predictor::median) return add_medians(above, out, stride, rows, grid.columns);
+    if (segment.predictor == Predictor::median) return add_medians<Set>(above, out, stride, rows, grid.columns);
     const uint32_t left = grid.columns - summed;
     for (uint32_t y = 0; y < rows && left != 0; ++y) {
         Pixel* const row = out + y * stride;

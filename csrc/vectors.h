@@ -40,6 +40,10 @@ struct Portable {
                                size_t) {
         return 0;
     }
+    template <class Row>
+    static uint32_t add_medians(Row*, uint32_t) {
+        return tilepack::median_start;
+    }
     template <class Pixel>
     PYRAD_HD static uint32_t sum_from_left(Pixel*, uint32_t) {
         return 0;
@@ -288,127 +292,8 @@ struct Neon {
     static inline void store(void* at, Words words) { store_block(at, vreinterpretq_u8_s16(words)); }
     static inline Words gather(const void* const* at) { return load(at[0]); }
 
-    static inline Block load_block(const void* at) { return vld1q_u8(static_cast<const uint8_t*>(at)); }
-    static inline void store_block(void* at, Block block) { vst1q_u8(static_cast<uint8_t*>(at), block); }
-    static inline Block add_block(Block a, Block b, uint8_t /*pixel*/) { return vaddq_u8(a, b); }
-    static inline Block add_block(Block a, Block b, uint16_t /*pixel*/) {
-        return vreinterpretq_u8_u16(vaddq_u16(vreinterpretq_u16_u8(a), vreinterpretq_u16_u8(b)));
-    }
-    template <int bytes>
-    static inline Block shift_block(Block block) {
-        return vextq_u8(vdupq_n_u8(0), block, 16 - bytes);
-    }
-    static inline Block last_lane(Block block, uint8_t /*pixel*/) { return vdupq_laneq_u8(block, 15); }
-    static inline Block last_lane(Block block, uint16_t /*pixel*/) {
-        return vreinterpretq_u8_u16(vdupq_laneq_u16(vreinterpretq_u16_u8(block), 7));
-    }
-    static inline Block zero_block() { return vdupq_n_u8(0); }
-    static inline Block low_nibbles(Block block) { return vandq_u8(block, vdupq_n_u8(15)); }
-    static inline Block high_nibbles(Block block) { return vshrq_n_u8(block, 4); }
-    static inline Block look_up(Block table, Block nibbles) { return vqtbl1q_u8(table, nibbles); }
-    static inline Block larger(Block a, Block b) { return vmaxq_u8(a, b); }
-    static inline uint32_t largest(Block block) { return vmaxvq_u8(block); }
-    static inline uint32_t total(Block block) { return vaddlvq_u8(block); }
-
-    static inline Floats load_floats(const float* at) { return {vld1q_f32(at), vld1q_f32(at + 4)}; }
-    static inline void store_floats(float* at, Floats floats) {
-        vst1q_f32(at, floats.val[0]);
-        vst1q_f32(at + 4, floats.val[1]);
-    }
-    static inline void store_samples(Float16* at, Floats floats) {
-        const float16x8_t halves = vcombine_f16(vcvt_f16_f32(floats.val[0]), vcvt_f16_f32(floats.val[1]));
-        store_block(at, vreinterpretq_u8_f16(halves));
-    }
-    static inline void store_samples(Bfloat16* at, Floats floats) {
-        const auto rounded = [](float32x4_t half) {
-            const uint32x4_t bits = vreinterpretq_u32_f32(half);
-            const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
-            return vshrn_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
-        };
-        vst1q_u16(&at->bits, vcombine_u16(rounded(floats.val[0]), rounded(floats.val[1])));
-    }
-    static inline void store_samples(float* at, Floats floats) { store_floats(at, floats); }
-    template <class Sample>
-    static inline void stream_samples(Sample* at, Floats floats) {
-        store_samples(at, floats);
-    }
-    static inline void finish_samples() {}
-    static inline Floats all(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
-    static inline Floats fused(Floats a, Floats b, Floats c) {
-        return {vfmaq_f32(c.val[0], a.val[0], b.val[0]), vfmaq_f32(c.val[1], a.val[1], b.val[1])};
-    }
-    static inline Floats clamp_floats(Floats x, Floats low, Floats high) {  // the limit where x is no number
-        for (float32x4_t& half : x.val) {
-            half = vbslq_f32(vcgtq_f32(half, low.val[0]), half, low.val[0]);
-            half = vbslq_f32(vcltq_f32(half, high.val[0]), half, high.val[0]);
-        }
-        return x;
-    }
-    // Eight pixels, `less` subtracted from each.
-    static inline Floats widen(const uint8_t* at, int32_t less, int16_t /*pixel*/) {
-        const int16x8_t pixels = vreinterpretq_s16_u8(load_block(at));
-        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
-    }
-    static inline Floats widen(const uint8_t* at, int32_t less, uint16_t /*pixel*/) {
-        const uint16x8_t pixels = vreinterpretq_u16_u8(load_block(at));
-        return minus(vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(pixels))),
-                     vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(pixels))), less);
-    }
-    static inline Floats widen(const uint8_t* at, int32_t less, int8_t /*pixel*/) {
-        const int16x8_t pixels = vmovl_s8(vreinterpret_s8_u8(vld1_u8(at)));
-        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
-    }
-    static inline Floats widen(const uint8_t* at, int32_t less, uint8_t /*pixel*/) {
-        const int16x8_t pixels = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(at)));
-        return minus(vmovl_s16(vget_low_s16(pixels)), vmovl_s16(vget_high_s16(pixels)), less);
-    }
-    // Pixels as 16 bits without a sign, counted from the least of their type.
-    using Counts = uint16x8_t;
-    static constexpr uint32_t counts = 8;
-    static inline Counts all_counts(uint16_t value) { return vdupq_n_u16(value); }
-    static inline Counts load_counts(const uint8_t* at, uint16_t /*pixel*/) {
-        return vreinterpretq_u16_u8(load_block(at));
-    }
-    static inline Counts load_counts(const uint8_t* at, int16_t pixel) {
-        return veorq_u16(load_counts(at, static_cast<uint16_t>(pixel)), vdupq_n_u16(0x8000));
-    }
-    static inline Counts load_counts(const uint8_t* at, uint8_t /*pixel*/) { return vmovl_u8(vld1_u8(at)); }
-    static inline Counts load_counts(const uint8_t* at, int8_t /*pixel*/) {
-        return vmovl_u8(veor_u8(vld1_u8(at), vdup_n_u8(0x80)));
-    }
-    static inline Counts exclusive_or(Counts a, Counts b) { return veorq_u16(a, b); }
-    static inline Counts add_saturated(Counts a, Counts b) { return vqaddq_u16(a, b); }
-    static inline Counts subtract_saturated(Counts a, Counts b) { return vqsubq_u16(a, b); }
-    static inline Counts smaller(Counts a, Counts b) { return vminq_u16(a, b); }
-    static inline void store_counts(float* at, Counts counts) {
-        vst1q_f32(at, vcvtq_f32_u32(vmovl_u16(vget_low_u16(counts))));
-        vst1q_f32(at + 4, vcvtq_f32_u32(vmovl_u16(vget_high_u16(counts))));
-    }
-
-    static inline Floats minus(int32x4_t low, int32x4_t high, int32_t less) {
-        const int32x4_t all = vdupq_n_s32(less);
-        return {vcvtq_f32_s32(vsubq_s32(low, all)), vcvtq_f32_s32(vsubq_s32(high, all))};
-    }
-
-    template <class Pixel>
-    static inline void pack_row(const Pixel* residual, uint32_t width, uint8_t* packed) {
-        tilepack::pack_row(residual, width, packed);
-    }
-    static inline void transpose(float* tile) {
-        float32x4_t rows[16];  // the left halves of the eight rows, then the right ones
-        for (uint32_t i = 0; i < 16; ++i) rows[i] = vld1q_f32(tile + i % 8 * 8 + i / 8 * 4);
-        for (uint32_t i = 0; i < 16; i += 4) {
-            float* const out = tile + i / 8 * 32 + i % 8;
-            const float32x4x2_t a = vtrnq_f32(rows[i], rows[i + 1]);
-            const float32x4x2_t b = vtrnq_f32(rows[i + 2], rows[i + 3]);
-            vst1q_f32(out, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
-            vst1q_f32(out + 8, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
-            vst1q_f32(out + 16, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
-            vst1q_f32(out + 24, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
-        }
-    }
-
 #include "kernels.inc"
+#include "neon.inc"
 };
 
 #endif
