@@ -36,7 +36,7 @@ def load(*, smoke: bool = False) -> dict[str, list[Image]]:
     if real:
         return real
     size = 64 if smoke else 512
-    return {f"synthetic{8 * bits}": list(_synthetic(bits, size, 4 if smoke else 24)) for bits in (1, 2)}
+    return {f"synthetic{8 * bits}": list(synthetic(bits, size, 4 if smoke else 24)) for bits in (1, 2)}
 
 
 def fingerprint(images: Sequence[Image]) -> str:
@@ -107,7 +107,7 @@ RECIPES: dict[str, tuple[str, Callable[[Path], Iterator[Image]]]] = {
 }
 
 
-def _synthetic(bytes_per_pixel: int, size: int, count: int) -> Iterator[Image]:
+def synthetic(bytes_per_pixel: int, size: int, count: int) -> Iterator[Image]:
     """Draw smooth blobs with noise of a few grey levels inside an ellipse, as a slice of a body has them."""
     rng = np.random.default_rng(bytes_per_pixel)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
