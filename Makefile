@@ -24,7 +24,7 @@ soak: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.inc csrc/*.cpp csrc/*.cu tests/native/*.cpp
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.inc csrc/*.cpp csrc/*.cu tests/native/*.cpp benchmarks/*.cpp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
