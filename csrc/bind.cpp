@@ -267,9 +267,9 @@ py::dict devices() {
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
     PYBIND11_NUMPY_DTYPE(LutRange, at, count, first);
-    PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, modality_lut, voi_lut, x0, y0, x1, y1, rows, columns, s_ref,
-                         a, b, span, pad_low, pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc, voi,
-                         invert, padded, flip_x, flip_y);
+    PYBIND11_NUMPY_DTYPE(Record, chunk_offset, chunk_size, modality_lut, voi_lut, x0, y0, x1, y1, turn, rows, columns,
+                         s_ref, a, b, span, pad_low, pad_high, dst_x, dst_y, dst_w, dst_h, dtype, planes, codec, crc,
+                         windows, voi, invert, padded, flip_x, flip_y, turned);
     m.doc() = "pyrad's compiled core; use it through pyrad.ops, which checks its arguments and raises its errors.";
 
     m.def(

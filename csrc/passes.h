@@ -66,16 +66,15 @@ inline void table_row(Voi voi, const uint8_t* stored, uint32_t width, const Wind
 }
 
 template <class Set, class Pixel>
-inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, const WindowParams& window,
-                       const Luts& luts, float* out) {
-    if (luts.modality.count + luts.voi.count != 0) {
-        return table_row<Pixel>(static_cast<Voi>(r.voi), stored, width, window, luts, out);
+inline void window_row(const Record& r, const uint8_t* stored, uint32_t width, const Window& window, float* out) {
+    if (window.luts.modality.count + window.luts.voi.count != 0) {
+        return table_row<Pixel>(window.voi, stored, width, window.params, window.luts, out);
     }
     const auto run = [&](auto voi) {
-        window_row<Set, Pixel, voi.value>(stored, width, window, out);
-        polarise_row<Pixel>(r, stored, width, window, out);
+        window_row<Set, Pixel, voi.value>(stored, width, window.params, out);
+        polarise_row<Pixel>(r, stored, width, window.params, out);
     };
-    switch (static_cast<Voi>(r.voi)) {
+    switch (window.voi) {
         case Voi::ramp:
             return run(std::integral_constant<Voi, Voi::ramp>{});
         case Voi::threshold:

@@ -14,6 +14,7 @@ enum class Codec : uint8_t {
 
 constexpr uint32_t largest_side = 65535;  // of an image and of an output, in pixels
 constexpr uint32_t most_planes = 3;
+constexpr uint32_t most_windows = 3;
 
 // Where a lookup table lies among the entries given to `preprocess`; count 0: there is none.
 struct LutRange {
@@ -26,22 +27,26 @@ struct LutRange {
 struct Record {
     uint64_t chunk_offset[most_planes];  // bytes into the slab, or into the image's file; one a plane
     uint64_t chunk_size[most_planes];    // bytes, a trailing crc32c included
-    LutRange modality_lut, voi_lut;      // Note [lookup tables] in window.h
+    LutRange modality_lut;               // Note [lookup tables] in window.h
+    LutRange voi_lut[most_windows];      // of each window
     double x0, y0, x1, y1;               // source box, in source pixels, inside the image
+    double turn[2][3];                   // of the output's pixels to the grid's, x and y: Note [turn] in turn.h
     uint32_t rows, columns;
-    int32_t s_ref;  // Note [s_ref] in window.h
-    float a, b;
-    int32_t span;                         // of a clip: Note [clip] in window.h
+    int32_t s_ref[most_windows];  // Note [s_ref] in window.h
+    float a[most_windows], b[most_windows];
+    int32_t span[most_windows];           // of a clip: Note [clip] in window.h
     int32_t pad_low, pad_high;            // inclusive, stored values
     uint32_t dst_x, dst_y, dst_w, dst_h;  // rectangle of the output that the box fills; the rest is y = 0
     uint8_t dtype;                        // Dtype
     uint8_t planes;                       // 1 or 3
     uint8_t codec;                        // Codec
     uint8_t crc;                          // 1: each chunk ends in its crc32c, little-endian, which is checked
-    uint8_t voi;                          // Voi
+    uint8_t windows;                      // 1, or 3: each channel's own, of an image of one plane
+    uint8_t voi[most_windows];            // Voi
     uint8_t invert;                       // 1: MONOCHROME1
     uint8_t padded;                       // 1: pad_low..pad_high is padding
     uint8_t flip_x, flip_y;               // 1: mirrored
+    uint8_t turned;                       // 1: the box fills a grid of dst_w x dst_h, and that the output, by `turn`
 };
 
 // What a sample of the output is; the last two are their bits.

@@ -9,6 +9,7 @@
 #include "preprocess.h"
 #include "resize.h"
 #include "tilepack.h"
+#include "turn.h"
 
 namespace pyrad {
 
@@ -101,29 +102,37 @@ struct Needs {
     uint32_t out_x = 0;
     size_t weights_y = 0;
     size_t weights_x = 0;
+    size_t grids = 0;
+    size_t line = 0;
 
-    void add(const Record& r, bool in_file) {
+    void add(const Record& r, const Output& output, bool in_file) {
         for (uint32_t plane = 0; in_file && plane < r.planes; ++plane) {
             chunk = std::max<size_t>(chunk, r.chunk_size[plane] + spare_bytes);
         }
         const size_t width = padded_width(r.columns);
         strip = std::max(strip, strip_rows * width);
-        columns = std::max(columns, width);
-        ring = std::max(ring, most_taps(axis_y(r)) * width);
+        columns = std::max(columns, r.windows * width);
+        ring = std::max(ring, r.windows * most_taps(axis_y(r)) * width);
         out_columns = std::max(out_columns, padded_width(r.dst_w));
         out_y = std::max(out_y, r.dst_h);
         out_x = std::max(out_x, r.dst_w);
         weights_y = std::max(weights_y, size_t{r.dst_h} * most_taps(axis_y(r)));
         weights_x = std::max(weights_x, size_t{r.dst_w} * most_taps(axis_x(r)));
+        if (r.turned != 0) {
+            grids = std::max(grids, std::max(r.windows, r.planes) * grid_size(r));
+            line = padded_width(output.columns);
+        }
     }
 };
 
 struct Scratch {
     Buffer<uint8_t> chunk;   // of one plane, where it lies in a file
     Buffer<uint16_t> strip;  // stored pixels of two tile rows; row y lies at y modulo strip_rows
-    Buffer<float> ring;      // windowed source rows; row y lies at y modulo the number of taps
-    Buffer<float> across;    // `lanes` rows after the vertical pass: Note [tiles] in passes.h
-    Buffer<float> finished;  // the same after the horizontal pass
+    Buffer<float> ring;      // windowed source rows; row y lies at y modulo the number of taps, window after window
+    Buffer<float> across;    // `lanes` rows after the vertical pass, each window's: Note [tiles] in passes.h
+    Buffer<float> finished;  // the same after the horizontal pass, of one window
+    Buffer<float> grids;     // of what is turned: turn.h
+    Buffer<float> line;      // a row of what is turned
     TapTable y;
     TapTable x;
     int64_t read_ns = 0;  // spent on reading the chunks of an image
@@ -133,7 +142,9 @@ struct Scratch {
           strip(needs.strip),
           ring(needs.ring),
           across(lanes * needs.columns),
-          finished(lanes * needs.out_columns) {
+          finished(lanes * needs.out_columns),
+          grids(needs.grids),
+          line(needs.line) {
         y.reserve(needs.out_y, needs.weights_y);
         x.reserve(needs.out_x, needs.weights_x);
     }

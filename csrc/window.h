@@ -57,6 +57,13 @@ struct WindowParams {
     int32_t pad_high;
 };
 
+// What an image is seen through.
+struct Window {
+    Voi voi;
+    WindowParams params;
+    Luts luts;
+};
+
 constexpr int32_t largest_s_ref = 1 << 17;  // |s - s_ref| stays below 2^18: exact in float32
 
 PYRAD_HD inline int32_t look_up(const Lut& lut, int32_t x) {

@@ -1,4 +1,4 @@
-"""Shapes of images and of a batch -> the rectangle of the output that each image fills; and the way back."""
+"""Shapes of images and of a batch -> the rectangle that each image fills, its turn; and the way back."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def to_stored(records: NDArray[np.void]) -> NDArray[np.float64]:
     """Take pixels of the output back to the stored image: float64 (n, 3, 3).
 
     ``records`` (n,) say which box of the stored image fills which rectangle of the output, and whether it is
-    mirrored there (`pyrad.ops.RECORD_DTYPE`). Row and column of the output, and 1, become row and column of
-    the stored image, and 1; whole numbers are the middles of pixels on both sides.
+    mirrored and turned there (`pyrad.ops.RECORD_DTYPE`). Row and column of the output, and 1, become row and
+    column of the stored image, and 1; whole numbers are the middles of pixels on both sides.
     """
     affine = np.zeros((len(records), 3, 3))
     affine[:, 2, 2] = 1.0
@@ -56,7 +56,44 @@ def to_stored(records: NDArray[np.void]) -> NDArray[np.float64]:
         step = np.where(mirrored, -extent, extent)
         affine[:, row, row] = step
         affine[:, row, 2] = np.where(mirrored, high, low) - 0.5 + (0.5 - records[f"dst_{axis}"]) * step
+    turned = records["turned"] == 1
+    to_grid = np.tile(np.eye(3), (int(turned.sum()), 1, 1))
+    to_grid[:, :2] = records["turn"][turned][:, ::-1][:, :, [1, 0, 2]]  # x and y become row and column
+    affine[turned] @= to_grid
     return affine
+
+
+def turn(records: NDArray[np.void], back: NDArray[np.float64], *, size: tuple[int, int]) -> None:
+    """Let the images of ``records`` be seen turned about the middle of an output of ``size`` (rows, columns).
+
+    ``back`` (n, 2, 2) takes (x, y) of the output, in pixels from its middle, to where they were before; where
+    it is the identity nothing changes. A turned image is drawn on a grid of the same scale first: the
+    rectangle it had, and as many whole pixels around it as the output looks at and the stored image has.
+    """
+    turned = (back != np.eye(2)).any(axis=(1, 2))
+    its, back = records[turned], back[turned]
+    rows, columns = size
+    middle = np.array([columns / 2, rows / 2])
+    reach = np.abs(back) @ (middle - 0.5)  # of the pixels' middles, (n, 2)
+    for axis, name in enumerate(("x", "y")):
+        side, side_px = ("dst_w", "columns") if name == "x" else ("dst_h", "rows")
+        low, high, filled = its[f"{name}0"], its[f"{name}1"], its[side].astype(np.float64)
+        scale = (high - low) / filled
+        first = middle[axis] - 0.5 - its[f"dst_{name}"]  # the middle, in pixels of the rectangle
+        wanted = np.stack([-np.floor(first - reach[:, axis]), np.floor(first + reach[:, axis]) + 2 - filled])
+        mirrored = its[f"flip_{name}"] == 1
+        room = np.floor(np.stack([low, its[side_px] - high]) / scale)
+        room = np.where(mirrored, room[::-1], room)
+        more = np.clip(wanted, 0, room)  # before and after, in the output's order
+        before, after = np.where(mirrored, more[::-1], more) * scale
+        its[f"{name}0"] = np.maximum(low - before, 0.0)
+        its[f"{name}1"] = np.minimum(high + after, its[side_px])
+        its[side] = filled + more.sum(axis=0)
+        its[f"dst_{name}"] = 0
+        its["turn"][:, axis, :2] = back[:, axis]
+        its["turn"][:, axis, 2] = first + more[0] - back[:, axis] @ (middle - 0.5)
+    its["turned"] = 1
+    records[turned] = its
 
 
 def _rounded_ratio(

@@ -95,17 +95,18 @@ RECORD_DTYPE = np.dtype(
         ("chunk_offset", "<u8", (3,)),  # bytes into the slab, or into the image's file; one a plane
         ("chunk_size", "<u8", (3,)),  # bytes, a trailing crc32c included
         ("modality_lut", LUT_DTYPE),  # instead of a rescale
-        ("voi_lut", LUT_DTYPE),  # instead of a window; then `a` is the greatest entry, which becomes 1
+        ("voi_lut", LUT_DTYPE, (3,)),  # instead of a window; then `a` is the greatest entry, which becomes 1
         ("x0", "<f8"),  # source box in source pixels, 0 <= x0 < x1 <= columns, 0 <= y0 < y1 <= rows
         ("y0", "<f8"),
         ("x1", "<f8"),
         ("y1", "<f8"),
+        ("turn", "<f8", (2, 3)),  # (column, row, 1) of the output to (column, row) of the grid: see turned
         ("rows", "<u4"),
         ("columns", "<u4"),
-        ("s_ref", "<i4"),  # the window: see window_params
-        ("a", "<f4"),
-        ("b", "<f4"),
-        ("span", "<i4"),  # of a clip
+        ("s_ref", "<i4", (3,)),  # of each window: see window_params
+        ("a", "<f4", (3,)),
+        ("b", "<f4", (3,)),
+        ("span", "<i4", (3,)),  # of a clip
         ("pad_low", "<i4"),  # padding, inclusive, stored values
         ("pad_high", "<i4"),
         ("dst_x", "<u4"),  # the rectangle of the output that the box fills, in pixels: see pyrad.geometry
@@ -116,11 +117,13 @@ RECORD_DTYPE = np.dtype(
         ("planes", "u1"),  # 1 or 3
         ("codec", "u1"),  # Codec
         ("crc", "u1"),  # 1: each chunk ends in its crc32c, which is checked
-        ("voi", "u1"),  # Voi
+        ("windows", "u1"),  # 1, or 3: each channel's own, of an image of one plane
+        ("voi", "u1", (3,)),  # Voi
         ("invert", "u1"),  # 1: MONOCHROME1
         ("padded", "u1"),  # 1: pad_low to pad_high is padding
         ("flip_x", "u1"),  # 1: mirrored left to right
         ("flip_y", "u1"),  # 1: mirrored top to bottom
+        ("turned", "u1"),  # 1: the box fills a grid of dst_w x dst_h pixels, which is seen by `turn`
     ],
     align=True,
 )
@@ -258,20 +261,20 @@ def window_params(
     padding: ArrayLike = NO_PADDING,
     invert: ArrayLike = False,
 ) -> dict[str, NDArray[Any]]:
-    """Turn rescale and window of n images into their records' fields, by name, (n,) each.
+    """Turn rescale and window of n images into their records' fields, by name.
 
-    All but ``padding`` are (n,) or scalars: ``center`` and ``width`` in modality units, ``function`` of
-    "LINEAR", "LINEAR_EXACT" or "SIGMOID", ``invert`` True for MONOCHROME1. ``padding`` is (n, 2) or (2,): the
-    inclusive range in stored values, NO_PADDING (or any low > high) for none. A range of values, as p1 to p99
+    The first five are (n,) or scalars, or (n, 3) for three windows an image: ``center`` and ``width`` in
+    modality units, ``function`` of "LINEAR", "LINEAR_EXACT" or "SIGMOID". ``invert`` is (n,), True for
+    MONOCHROME1, ``padding`` (n, 2) or (2,): the inclusive range in stored values, NO_PADDING (or any low >
+    high) for none. Fields of windows are (n, 1) or (n, 3), others (n,). A range of values, as p1 to p99
     or 0 to 255, is a LINEAR_EXACT window of that width around its middle. LINEAR narrower than 1 is
     LINEAR_EXACT, of width 1 a threshold. Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; in float64.
 
     Windows must be valid by now: ValueError unless all is finite, slope not 0, width above 0.
     """
-    m, t, c, w, name, inverted = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(x, np.float64)) for x in (slope, intercept, center, width)),
-        np.atleast_1d(np.asarray(function)),
-        np.atleast_1d(np.asarray(invert, np.bool_)),
+    m, t, c, w, name = np.broadcast_arrays(
+        *(_windows(np.asarray(x, np.float64)) for x in (slope, intercept, center, width)),
+        _windows(np.asarray(function)),
     )
     if not (np.isfinite([m, t, c, w]).all() and m.all() and (w > 0).all() and np.isin(name, FUNCTIONS).all()):
         raise ValueError(
@@ -300,7 +303,8 @@ def window_params(
         "voi": np.select(
             [threshold, name == "SIGMOID", clip], [Voi.THRESHOLD, Voi.SIGMOID, Voi.CLIP], Voi.RAMP
         ).astype(np.uint8),
-        "invert": inverted.astype(np.uint8),
+        "windows": np.full(len(m), m.shape[1], np.uint8),
+        "invert": np.broadcast_to(np.asarray(invert, np.uint8), len(m)),
         "padded": (low <= high).astype(np.uint8),
         "pad_low": np.clip(low, *_STORED_RANGE).astype(np.int32),
         "pad_high": np.clip(high, *_STORED_RANGE).astype(np.int32),
@@ -324,7 +328,12 @@ def _whole_steps(
         near = np.abs(ends - rounded).max(axis=0) <= steps * 2.0**-25
     fits = (np.abs(rounded).max(axis=0) <= _S_REF_LIMIT) & (steps >= 1) & (steps <= _LONGEST_CLIP)
     whole = near & fits
-    return np.where(whole, rounded[np.where(slope > 0, 0, 1), np.arange(len(slope))], 0.0), steps, whole
+    return np.where(whole, np.where(slope > 0, *rounded), 0.0), steps, whole
+
+
+def _windows(values: NDArray[Any]) -> NDArray[Any]:
+    """(n, windows) of what may be (n,) or a scalar."""
+    return values if values.ndim == 2 else np.atleast_1d(values)[:, None]
 
 
 def _first_above(

@@ -1,6 +1,6 @@
 """A picture, its window and its geometry -> a record and a chunk for the core, and the oracle's answer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import reference
@@ -31,6 +31,9 @@ class Case:
     target: tuple[int, int, int, int] | None = None  # x, y, width, height
     flip_x: bool = False
     flip_y: bool = False
+    grid: tuple[int, int] | None = None  # rows and columns, of what is turned
+    turn: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    more: tuple[dict, ...] = ()  # center, width, function or voi_lut of the second and the third window
     changed: dict = field(default_factory=dict)  # fields of the record, to spoil it
 
     @property
@@ -60,12 +63,21 @@ class Case:
     def expected(self, size: tuple[int, int]) -> np.ndarray:
         """Oracle's y of every output pixel, (planes, *size)."""
         x, y, width, height = self.target or (0, 0, size[1], size[0])
+        height, width = self.grid or (height, width)
         out = np.zeros((len(self.planes), *size))
         for plane, image in zip(out, self.windowed(), strict=True):
             part = reference.resized(image, self.seen, height, width)
             part = part[:, ::-1] if self.flip_x else part
-            plane[y : y + height, x : x + width] = part[::-1] if self.flip_y else part
+            part = part[::-1] if self.flip_y else part
+            if self.turn is not None:
+                plane[...] = reference.turned(part, self.turn, size)
+            else:
+                plane[y : y + height, x : x + width] = part
         return out
+
+    def alone(self, window: int) -> "Case":
+        """The same with one of its windows."""
+        return replace(self, more=(), **({} if window == 0 else self.more[window - 1]))
 
 
 def batch(
@@ -99,28 +111,49 @@ def batch(
                 )
             ),
             **window_of(case),
-            "modality_lut": tables.modality[at],
-            "voi_lut": tables.voi[at],
-            **({"voi": ops.Voi.TABLE, "a": tables.greatest[at]} if case.voi_lut else {}),
+            "modality_lut": tables.modality[at, 0],
+            **_voi_luts(case, tables.voi[at], tables.greatest[at]),
+            **_turn_of(case),
             **case.changed,
         }
         for name, value in fields.items():
-            record[name] = value
+            record[name] = np.array(value, ops.LUT_DTYPE) if name == "voi_lut" else value
     return slab, records
 
 
+def _turn_of(case: Case) -> dict:
+    if case.grid is None:
+        return {}
+    return {"dst_h": case.grid[0], "dst_w": case.grid[1], "turned": 1, "turn": case.turn}
+
+
 def tables_of(cases: list[Case]) -> luts.Tables:
-    """Every lookup table of the cases."""
-    given = [[case.modality_lut for case in cases], [case.voi_lut for case in cases]]
-    every = sorted({lut_of(lut) for luts_ in given for lut in luts_ if lut is not None})
+    """Every lookup table of the cases, a window each: (n, 3)."""
+    alone = [[case.alone(w if case.more else 0) for w in range(3)] for case in cases]
     modality, voi = (
-        np.array([-1 if lut is None else every.index(lut_of(lut)) for lut in luts_]) for luts_ in given
+        [[getattr(c, name) for c in row] for row in alone] for name in ("modality_lut", "voi_lut")
     )
+    every = sorted({lut_of(lut) for row in modality + voi for lut in row if lut is not None})
+    numbers = [
+        np.array([[-1 if lut is None else every.index(lut_of(lut)) for lut in row] for row in rows], np.int64)
+        for rows in (modality, voi)
+    ]
     slope, intercept = (
-        np.array([(1.0, 0.0)[n] if case.modality_lut else getattr(case, name) for case in cases])
-        for n, name in enumerate(("slope", "intercept"))
+        np.array([[identity if case.modality_lut else getattr(case, name)] * 3 for case in cases])
+        for name, identity in (("slope", 1.0), ("intercept", 0.0))
     )
-    return luts.gather(every, modality, voi, slope, intercept)
+    return luts.gather(every, *numbers, slope, intercept)
+
+
+def _voi_luts(case: Case, places: np.ndarray, greatest: np.ndarray) -> dict:
+    """The fields of a record that say which windows are tables."""
+    tables = [case.alone(w if case.more else 0).voi_lut is not None for w in range(3)]
+    fields = window_of(case)
+    return {
+        "voi_lut": places,
+        "voi": np.where(tables, ops.Voi.TABLE, fields["voi"]),
+        "a": np.where(tables, greatest, fields["a"]),
+    }
 
 
 def lut_of(lut: tuple[int, int, list[int]]) -> Lut:
@@ -129,12 +162,11 @@ def lut_of(lut: tuple[int, int, list[int]]) -> Lut:
 
 
 def window_of(case: Case) -> dict:
+    every = [case.alone(window) for window in range(1 + len(case.more))]
     fields = ops.window_params(
         1.0 if case.modality_lut else case.slope,
         0.0 if case.modality_lut else case.intercept,
-        case.center,
-        case.width,
-        case.function,
+        *(np.array([[getattr(each, name) for each in every]]) for name in ("center", "width", "function")),
         padding=ops.NO_PADDING if case.padding is None else case.padding,
         invert=case.invert,
     )

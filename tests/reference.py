@@ -89,6 +89,23 @@ def resized(image: np.ndarray, box: tuple[float, float, float, float], height: i
     return resize_matrix(rows, y0, y1, height) @ image @ resize_matrix(columns, x0, x1, width).T
 
 
+def turned(grid: np.ndarray, m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Sample a grid (rows, columns) bilinearly at (x, y) = m (2, 3) times (u, v, 1), for pixels of ``size``.
+
+    Whole numbers are the middles of pixels; outside the grid is 0.
+    """
+    v, u = np.indices(size)
+    x, y = (axis[0] * u + axis[1] * v + axis[2] for axis in np.asarray(m, np.float64))
+    out = np.zeros(size)
+    for row in range(2):
+        for column in range(2):
+            i, j = np.floor(y).astype(np.int64) + row, np.floor(x).astype(np.int64) + column
+            inside = (i >= 0) & (i < grid.shape[0]) & (j >= 0) & (j < grid.shape[1])
+            weight = (1 - np.abs(y - i)) * (1 - np.abs(x - j))
+            out[inside] += (weight[inside]) * grid[i[inside], j[inside]]
+    return out
+
+
 def letterbox(
     height: int, width: int, spacing_mm: tuple[float, float], size: tuple[int, int]
 ) -> tuple[int, int, int, int]:

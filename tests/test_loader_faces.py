@@ -11,7 +11,7 @@ from toy_loading import open_small, optional, same, small, take
 
 from pyrad.loader.augment import Augment
 from pyrad.loader.datasets import BatchOrder, IterableView, MapView
-from pyrad.records import Batch
+from pyrad.records import Batch, Window
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries, on forks and workers
 
@@ -104,6 +104,18 @@ DOORS = (threads, resumed, map_view, stacked_map_view, iterable_view, torchdata,
 @pytest.mark.parametrize(("count", "workers"), [(1, 0), (2, 2), (8, 0)])
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_leads_to_the_same_batches(store, door, count, workers):
-    options = {"augment": Augment(flip_vertical=0.5), "channels": 3, "mean": (0.4, 0.5, 0.6)}
+    options = {
+        "augment": Augment(
+            flip_vertical=0.5, rotate=25.0, shear=10.0, window_width=(0.7, 1.4), window_center=0.2
+        ),
+        "window": (
+            Window(center=90.0, width=120.0),
+            "auto",
+            Window(center=20.0, width=30.0, function="SIGMOID"),
+        ),
+        "fit": "letterbox",
+        "channels": 3,
+        "mean": (0.4, 0.5, 0.6),
+    }
     found = door(small(store, threads=count, **options), workers)
     same(found, take(small(store, threads=1, **options), 8))

@@ -32,7 +32,27 @@ def mixed():
             pixels=noise((9, 130), "uint16"), slope=-0.5, center=-9000.0, width=20000.0, target=(2, 3, 20, 5)
         ),
         Case(pixels=noise((64, 64), "uint16"), padding=(100, 30000), invert=True, flip_y=True, width=60000.0),
+        Case(
+            pixels=noise((80, 50), "int16"),
+            width=50000.0,
+            grid=(25, 21),
+            turn=((0.8, -0.5, 4.0), (0.7, 0.9, -6.0)),
+            flip_y=True,
+        ),
     ]
+
+
+def through_three():
+    """One image, three windows of three kinds."""
+    sigmoid = {"center": 5000.0, "width": 9000.0, "function": "SIGMOID"}
+    return Case(
+        pixels=noise((70, 45), "uint16"),
+        width=40000.0,
+        padding=(0, 900),
+        box=(1.5, 3.0, 40.0, 66.6),
+        flip_x=True,
+        more=(sigmoid, {"voi_lut": (100, 16, [0, 9000, 65535])}),
+    )
 
 
 # --- twins: bit for bit ------------------------------------------------------------------------
@@ -117,6 +137,39 @@ def test_chunks_need_no_alignment():
     records["chunk_offset"] += 3
     ops.preprocess(moved, records, outs[1], mean=[0], std=[1], channels=1)
     assert_same(outs[1], outs[0])
+
+
+# --- three windows: a channel each, of pixels that are decoded once -------------------------------
+
+
+@pytest.mark.parametrize("mode", [None, *ops.MODES])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_three_windows_become_three_channels(channels_last, mode):
+    case = through_three()
+    options = {"channels": 3, "mode": mode, "channels_last": channels_last}
+    together = rendered([*mixed(), case], SIZE, **options)
+    for window in range(3):
+        alone = rendered([case.alone(window)], SIZE)[0, 0]
+        assert_same(together[-1, window], alone)
+        assert_close("whole: oracle", alone, case.alone(window).expected(SIZE)[0])
+    assert_same(together[:-1], rendered(mixed(), SIZE, channels=3))
+    for name in SETS[1:]:
+        with compiled_for(name):
+            assert_same(rendered([*mixed(), case], SIZE, **options), together)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"windows": 0}, {"windows": 2}, {"windows": 4}, {"voi": [0, 5, 3]}, {"a": [1, np.nan, 1e5]}]
+)
+def test_impossible_windows_are_refused(changed):
+    _, statuses = render([replace(through_three(), changed=changed), through_three()], SIZE, channels=3)
+    assert statuses == [ops.Status.RECORD, ops.Status.OK]
+
+
+def test_three_windows_of_three_planes_or_for_one_channel_are_refused():
+    planes = Case(pixels=noise((3, 8, 9), "uint8"), more=({"width": 9.0}, {"width": 8.0}))
+    assert render([planes], SIZE, channels=3)[1] == [ops.Status.RECORD]
+    assert render([through_three()], SIZE)[1] == [ops.Status.RECORD]
 
 
 # --- planes ------------------------------------------------------------------------------------

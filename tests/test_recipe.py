@@ -8,7 +8,7 @@ from PIL import Image
 from stores import build
 
 from pyrad.errors import CorruptChunkError, IntegrityError, UsageError
-from pyrad.loader import recipe, windows
+from pyrad.loader import placing, presets
 from pyrad.loader.augment import Augment
 from pyrad.loader.loader import Loader
 from pyrad.records import Window
@@ -99,7 +99,7 @@ def test_auto_and_given_windows_stretched(store, window):
 def test_a_preset_is_for_ct_and_leaves_the_others_alone(store):
     brain, auto = images_of(store, window="brain"), images_of(store)
     for number in range(3):
-        theirs = resized(seen(store, number, windows.PRESETS["brain"]), (11, 14))
+        theirs = resized(seen(store, number, presets.PRESETS["brain"]), (11, 14))
         assert np.abs(brain[number, 0] - theirs).max() < TOLERANCE, number
     assert np.array_equal(brain[3:], auto[3:])
 
@@ -132,7 +132,8 @@ def test_augmentation_is_one_box_and_two_flips(store):
     numbers = np.arange(len(store))
     shapes = [store.image(number).shape for number in numbers]
     whole = np.array([[0, 0, columns, rows] for rows, columns in shapes], dtype=np.float64)
-    boxes, flip_x, flip_y = augment.draw(whole, seed=9, epochs=np.zeros_like(numbers), samples=numbers)
+    drawn = augment.draw(whole, seed=9, epochs=np.zeros_like(numbers), samples=numbers)
+    boxes, flip_x, flip_y = drawn.boxes, drawn.flip_x, drawn.flip_y
     assert len({*zip(flip_x.tolist(), flip_y.tolist(), strict=True)}) > 1
     for number in numbers:
         theirs = resized(seen(store, number), (11, 14), box=tuple(boxes[number]))
@@ -232,7 +233,7 @@ def test_middle_of_any_aspect_lies_inside():
     boxes = np.zeros((200, 4))
     boxes[:, 2:] = rng.integers(1, 3000, (200, 2))
     spacing = np.where(rng.random((200, 1)) < 0.3, np.nan, rng.uniform(0.01, 5, (200, 2)))
-    ours = recipe.middle(boxes, size=(31, 47), spacing_mm=spacing)
+    ours = placing.middle(boxes, size=(31, 47), spacing_mm=spacing)
     assert (ours[:, :2] >= 0).all()
     assert (ours[:, 2:] <= boxes[:, 2:]).all()
     wide, tall = ours[:, 2] - ours[:, 0], ours[:, 3] - ours[:, 1]
@@ -243,5 +244,5 @@ def test_middle_of_any_aspect_lies_inside():
 
 
 def test_pairs_with_gaps():
-    pairs = recipe._pairs(pa.chunked_array([[None, (1.0, 2.0)], [(3.0, 4.0)]], pa.list_(pa.float64(), 2)))
+    pairs = placing.pairs(pa.chunked_array([[None, (1.0, 2.0)], [(3.0, 4.0)]], pa.list_(pa.float64(), 2)))
     assert np.array_equal(pairs, [[np.nan, np.nan], [1, 2], [3, 4]], equal_nan=True)

@@ -121,9 +121,8 @@ def test_uniform_is_uniform_and_keyed():
 def test_boxes_stay_inside_and_in_range(scale, ratio, translate, seed):
     augment = Augment(scale=scale, ratio=ratio, translate=translate)
     whole = np.tile([[3.0, 0.0, 515.0, 77.5]], (64, 1))
-    boxes, flip_x, flip_y = augment.draw(
-        whole, seed=seed, epochs=np.zeros(64, np.int64), samples=np.arange(64)
-    )
+    drawn = augment.draw(whole, seed=seed, epochs=np.zeros(64, np.int64), samples=np.arange(64))
+    boxes, flip_x, flip_y = drawn.boxes, drawn.flip_x, drawn.flip_y
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert (boxes[:, :2] >= whole[:, :2]).all()
     assert (boxes[:, 2:] <= whole[:, 2:]).all()
@@ -142,15 +141,13 @@ def test_boxes_stay_inside_and_in_range(scale, ratio, translate, seed):
 def test_without_translation_the_box_is_centred_and_without_scale_it_is_the_image():
     whole = np.tile([[0.0, 0.0, 40.0, 20.0]], (32, 1))
     key = {"seed": 0, "epochs": np.zeros(32, np.int64), "samples": np.arange(32)}
-    boxes, _, _ = Augment(translate=0.0).draw(whole, **key)
+    boxes = Augment(translate=0.0).draw(whole, **key).boxes
     assert np.allclose(boxes[:, 0] + boxes[:, 2], 40)
     assert np.allclose(boxes[:, 1] + boxes[:, 3], 20)
-    boxes, flip_x, flip_y = Augment(scale=(1, 1), ratio=(1, 1), flip=0.0, flip_vertical=1.0).draw(
-        whole, **key
-    )
-    assert np.array_equal(boxes, whole)
-    assert not flip_x.any()
-    assert flip_y.all()
+    drawn = Augment(scale=(1, 1), ratio=(1, 1), flip=0.0, flip_vertical=1.0).draw(whole, **key)
+    assert np.array_equal(drawn.boxes, whole)
+    assert not drawn.flip_x.any()
+    assert drawn.flip_y.all()
 
 
 @pytest.mark.parametrize(

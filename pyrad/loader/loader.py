@@ -28,13 +28,15 @@ from pyrad.loader.batches import BatchMaker, Drawing, Plan, Prepared
 from pyrad.loader.fetch import Fetcher
 from pyrad.loader.labels import members_of, read_targets, split_codes
 from pyrad.loader.pipeline import Pipeline
-from pyrad.loader.recipe import Placement, Recipe, Renderer
+from pyrad.loader.placing import Placement
+from pyrad.loader.presets import Asked
+from pyrad.loader.recipe import Recipe, Renderer
 from pyrad.loader.resident import Resident
 from pyrad.loader.slabs import Slabs
-from pyrad.records import SPLITS, Batch, Window
+from pyrad.records import SPLITS, Batch
 from pyrad.store.reader import Store
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 _POSITION_LIMIT = 2**62  # positions are int64, with room for a batch
 RESIDENCIES = ("stream", "ram")
 DTYPES = {
@@ -60,7 +62,8 @@ class Loader:
         batch_size: images of the global batch, a multiple of ``world_size``.
         size: (height, width) of the images in pixels, or one number for both.
         device: "auto" or "cpu"; ``device_reason`` says what "auto" found.
-        window: "auto", a preset of `pyrad.loader.windows.PRESETS` or a `Window`.
+        window: "auto", a preset of `pyrad.loader.presets.PRESETS`, "anatomy" (the preset for a sample's), the
+            number of one of an image's own windows from 0, or a `Window`; or three of them, a channel each.
         fit: "stretch" the whole image, "letterbox" it with its aspect kept, or "crop" its middle.
         dtype: of the images: "auto" (float32 on a CPU), "float32", "bfloat16" or "float16".
         channels: 1, or 3: three equal ones of a grey image, red, green and blue of a colour one.
@@ -93,7 +96,7 @@ class Loader:
         batch_size: int = 256,
         size: int | tuple[int, int] = 224,
         device: str = "auto",
-        window: str | Window = "auto",
+        window: Asked | tuple[Asked, ...] | list[Asked] = "auto",
         fit: str = "stretch",
         dtype: str = "auto",
         channels: int = 1,
@@ -141,7 +144,7 @@ class Loader:
 
         self.recipe = Recipe(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
-            window=window,
+            window=tuple(window) if isinstance(window, list) else window,
             fit=fit,
             channels=channels,
             mean=tuple(float(value) for value in mean),

@@ -22,7 +22,7 @@ _STORED = np.arange(-(1 << 15), 1 << 16)  # of any of the store's dtypes
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """``entries`` of all tables; ``modality`` and ``voi`` of `ops.LUT_DTYPE`, ``greatest`` float32: (n,)."""
+    """All ``entries``; places of each, ``modality`` and ``voi``, of `ops.LUT_DTYPE`; what is shown as 1."""
 
     entries: NDArray[np.uint16]
     modality: NDArray[np.void]
@@ -37,19 +37,21 @@ def gather(
     slope: NDArray[np.float64],
     intercept: NDArray[np.float64],
 ) -> Tables:
-    """Lay out the tables that n samples need: numbers in ``luts``, -1 for none, and what comes before, (n,).
+    """Lay out the tables that samples need: numbers in ``luts``, -1 for none, and what comes before.
 
+    The four are of one shape, (n,) or (n, windows), and so are the places that are returned.
     Where a sample has a Modality LUT, its slope is 1 and its intercept 0. A rescaled value between two whole
     ones is looked up as the nearest, half up.
     """
     pool = _Pool()
-    places = np.zeros((2, len(voi)), ops.LUT_DTYPE)  # of the Modality LUTs, of the VOI LUTs
-    greatest = np.ones(len(voi), np.float32)
+    places = np.zeros((2, *voi.shape), ops.LUT_DTYPE)  # of the Modality LUTs, of the VOI LUTs
+    greatest = np.ones(voi.shape, np.float32)
     with_table = modality >= 0
     numbers, at = np.unique(modality[with_table], return_inverse=True)
     places[0, with_table] = np.array([pool.place(luts[n]) for n in numbers], ops.LUT_DTYPE)[at]
     with_table = voi >= 0
-    uses, at = np.unique(np.stack([voi, slope, intercept], axis=1)[with_table], axis=0, return_inverse=True)
+    behind_it = np.stack([values[with_table] for values in (voi, slope, intercept)], axis=1)
+    uses, at = np.unique(behind_it, axis=0, return_inverse=True)
     at = at.ravel()
     behind = [pool.place_behind(luts[int(n)], m, t) for n, m, t in uses]
     places[1, with_table] = np.array(behind, ops.LUT_DTYPE)[at]

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyrad import geometry, ops
 from pyrad.errors import CorruptChunkError, IntegrityError, UsageError
-from pyrad.loader import luts, windows
-from pyrad.loader.augment import Augment
+from pyrad.loader import placing
+from pyrad.loader.augment import Augment, Drawn
 from pyrad.loader.fetch import Fetched
-from pyrad.records import Window
+from pyrad.loader.placing import FITS, Placement
+from pyrad.loader.presets import Asked
+from pyrad.loader.views import Views
 from pyrad.store.reader import Store
 
-FITS = ("stretch", "letterbox", "crop")
+_CHANNELS = (1, 3)
 _SIDE_LIMIT = 65_535  # of an output, in pixels
 
 
@@ -30,7 +31,7 @@ class Recipe:
     """
 
     size: tuple[int, int]
-    window: str | Window
+    window: Asked | tuple[Asked, ...]
     fit: str
     channels: int
     mean: tuple[float, ...]
@@ -44,8 +45,13 @@ class Recipe:
             raise UsageError(f"size {self.size} must be (height, width), each from 1 to {_SIDE_LIMIT} pixels")
         if self.fit not in FITS:
             raise UsageError(f"fit {self.fit!r} is none of {', '.join(FITS)}")
-        if self.channels not in (1, 3):
+        if self.channels not in _CHANNELS:
             raise UsageError(f"channels {self.channels} is neither 1 nor 3")
+        if isinstance(self.window, tuple) and not len(self.window) == self.channels == _CHANNELS[-1]:
+            raise UsageError(
+                f"{len(self.window)} windows and {self.channels} channels: give one window, or three with "
+                "channels=3, one for each"
+            )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not np.isfinite(values).all():
                 raise UsageError(
@@ -57,21 +63,6 @@ class Recipe:
     def per_channel(self, values: Sequence[float]) -> tuple[float, ...]:
         """Return one value a channel."""
         return tuple(values) if len(values) == self.channels else tuple(values) * self.channels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where n images that are seen lie in their stored images.
-
-    ``shape`` int64 (n, 2) is the rows and columns that are stored, ``spacing_mm`` (n, 2) the distance of rows
-    and of columns, nan where unknown; ``affine`` (n, 3, 3) takes (row, column, 1) of the output to those of
-    the stored image, times ``step`` (n, 2): the spacing, or 1 where it is unknown.
-    """
-
-    shape: NDArray[np.int64]
-    spacing_mm: NDArray[np.float64]
-    step: NDArray[np.float64]
-    affine: NDArray[np.float64]
 
 
 class Renderer:
@@ -95,18 +86,19 @@ class Renderer:
         self._dtypes = np.array([ops.dtype_code(bucket.dtype) for bucket in buckets], dtype=np.uint8)
         bucket = store.buckets_of(samples)
         colour = int((self._planes[bucket] > 1).sum())
+        told = f"{colour} of the {len(samples)} images keep their colour planes, and"
         if colour and recipe.channels == 1:
             raise UsageError(
-                f"{colour} of the {len(samples)} images keep their colour planes, and one channel was asked "
-                "for: give channels=3, or ingest with --color luma"
+                f"{told} one channel was asked for: give channels=3, or ingest with --color luma"
+            )
+        if colour and isinstance(recipe.window, tuple):
+            raise UsageError(
+                f"{told} three windows were asked for, which are the channels of a grey one: give one "
+                "window, or ingest with --color luma"
             )
         is_u8 = self._dtypes[bucket] == ops.dtype_code(np.uint8)
-        tables = store.luts.all()
-        chosen = windows.choose(store.samples, samples, is_u8, recipe.window, tables)
-        seen = luts.gather(tables, chosen.modality_lut, chosen.voi_lut, chosen.slope, chosen.intercept)
-        self._lut_entries = seen.entries
-        self._windows = _window_fields(store, samples, chosen, seen)
-        self._spacing_mm = _pairs(store.samples["spacing_mm"].take(samples))
+        self._views = Views(store, samples, is_u8, recipe.window, recipe.augment)
+        self._spacing_mm = placing.pairs(store.samples["spacing_mm"].take(samples))
 
     def render(
         self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64], out: NDArray[Any]
@@ -133,7 +125,7 @@ class Renderer:
             mean=recipe.per_channel(recipe.mean),
             std=recipe.per_channel(recipe.std),
             channels=recipe.channels,
-            luts=self._lut_entries,
+            luts=self._views.lut_entries,
             files=fetched.files,
             read_ns=read_ns,
             channels_last=recipe.channels_last,
@@ -157,42 +149,33 @@ class Renderer:
         records["crc"] = not fetched.raw
         records["rows"], records["columns"] = self._rows[bucket], self._columns[bucket]
         records["dtype"], records["planes"] = self._dtypes[bucket], self._planes[bucket]
-        for name, values in self._windows.items():
-            records[name] = values[drawn]
-        self._place(records, drawn, epochs)
+        how = self._place(records, drawn, epochs)
+        for name, values in self._views.fields(drawn, how).items():
+            records[name] = values
         return records
 
     def placement(self, drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> Placement:
         """Say where the images that `render` makes of ``drawn`` in ``epochs`` lie in the stored ones."""
         bucket = self._store.buckets_of(self._samples[drawn])
-        shape = np.stack([self._rows[bucket], self._columns[bucket]], axis=1)
         records = np.zeros(len(drawn), ops.RECORD_DTYPE)
-        records["rows"], records["columns"] = shape.T
+        records["rows"], records["columns"] = self._rows[bucket], self._columns[bucket]
         self._place(records, drawn, epochs)
-        spacing_mm = self._spacing_mm[drawn]
-        step = _steps(spacing_mm)
-        affine = geometry.to_stored(records)
-        affine[:, :2] *= step[:, :, None]
-        return Placement(shape=shape, spacing_mm=spacing_mm, step=step, affine=affine)
+        return placing.placement(records, self._spacing_mm[drawn])
 
-    def _place(self, records: NDArray[np.void], drawn: NDArray[np.int64], epochs: NDArray[np.int64]) -> None:
-        """Say which part of each image is seen, and which rectangle of the output it fills."""
-        recipe, spacing_mm = self._recipe, self._spacing_mm[drawn]
-        rows, columns = (records[name].astype(np.float64) for name in ("rows", "columns"))
-        boxes = np.stack([np.zeros_like(rows), np.zeros_like(rows), columns, rows], axis=1)
-        target = geometry.stretch(rows, columns, size=recipe.size)
-        if recipe.fit == "letterbox":
-            target = geometry.letterbox(rows, columns, size=recipe.size, spacing_mm=spacing_mm)
-        elif recipe.fit == "crop":
-            boxes = middle(boxes, size=recipe.size, spacing_mm=spacing_mm)
-        for name, values in target.items():
-            records[name] = values
+    def _place(
+        self, records: NDArray[np.void], places: NDArray[np.int64], epochs: NDArray[np.int64]
+    ) -> Drawn | None:
+        """Say which part of each image is seen, and where; return what was drawn."""
+        recipe, drawn = self._recipe, None
+        boxes = placing.place(records, size=recipe.size, fit=recipe.fit, spacing_mm=self._spacing_mm[places])
         if recipe.augment is not None:
-            boxes, records["flip_x"], records["flip_y"] = recipe.augment.draw(
-                boxes, seed=self._seed, epochs=epochs, samples=self._samples[drawn]
-            )
+            drawn = recipe.augment.draw(boxes, seed=self._seed, epochs=epochs, samples=self._samples[places])
+            boxes, records["flip_x"], records["flip_y"] = drawn.boxes, drawn.flip_x, drawn.flip_y
         for axis, name in enumerate(("x0", "y0", "x1", "y1")):
             records[name] = boxes[:, axis]
+        if drawn is not None:
+            geometry.turn(records, drawn.turn, size=recipe.size)
+        return drawn
 
     def _fault(self, sample: int, status: int) -> IntegrityError:
         """Name the chunk at fault; of three planes it is the first that cannot be read by itself."""
@@ -205,61 +188,3 @@ class Renderer:
         return CorruptChunkError(
             f"{self._store.chunk_name(sample)} cannot be made an image: {ops.Status(status).sentence}"
         )
-
-
-def middle(
-    boxes: NDArray[np.float64], *, size: tuple[int, int], spacing_mm: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the largest box in the middle of each of ``boxes`` that has the aspect of ``size``.
-
-    ``boxes`` (n, 4) are x0, y0, x1, y1 in source pixels, ``size`` is (height, width), and ``spacing_mm``
-    (n, 2) is the distance of rows and of columns: the aspect is one of millimetres where both are known
-    (above 0), else of pixels.
-    """
-    step_y, step_x = _steps(spacing_mm).T
-    wide, tall = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    # Of the output, one pixel shows this many millimetres (or pixels) where the tighter side fills it.
-    shown = np.minimum(wide * step_x / size[1], tall * step_y / size[0])
-    cut_x = np.maximum(wide - shown * size[1] / step_x, 0.0) / 2
-    cut_y = np.maximum(tall - shown * size[0] / step_y, 0.0) / 2
-    return np.asarray(boxes + np.stack([cut_x, cut_y, -cut_x, -cut_y], axis=1))
-
-
-def _steps(spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``spacing_mm`` (n, 2) where both are known (above 0), else 1: millimetres, or pixels."""
-    known = (np.isfinite(spacing_mm) & (spacing_mm > 0)).all(axis=1, keepdims=True)
-    return np.where(known, spacing_mm, 1.0)
-
-
-def _window_fields(
-    store: Store, samples: NDArray[np.int64], chosen: windows.ChosenWindows, tables: luts.Tables
-) -> dict[str, NDArray[Any]]:
-    """Return the fields of records that follow from each sample's window, tables, padding and polarity."""
-    low, high = (
-        pc.fill_null(store.samples[name].take(samples), nothing).to_numpy()
-        for name, nothing in zip(("padding_low", "padding_high"), ops.NO_PADDING, strict=True)
-    )
-    fields = ops.window_params(
-        chosen.slope,
-        chosen.intercept,
-        chosen.center,
-        chosen.width,
-        chosen.function,
-        padding=np.stack([low, high], axis=1),
-        invert=pc.equal(store.samples["photometric"].take(samples), "MONOCHROME1").to_numpy(),
-    )
-    by_table = chosen.voi_lut >= 0
-    return fields | {
-        "modality_lut": tables.modality,
-        "voi_lut": tables.voi,
-        "voi": np.where(by_table, ops.Voi.TABLE, fields["voi"]).astype(np.uint8),
-        "a": np.where(by_table, tables.greatest, fields["a"]),
-    }
-
-
-def _pairs(column: Any) -> NDArray[np.float64]:
-    """(n, 2) of a column of pairs, nan where there is none."""
-    pairs = np.full((len(column), 2), np.nan)
-    there = pc.is_valid(column).to_numpy()
-    pairs[there] = pc.list_flatten(column).to_numpy().reshape(-1, 2)
-    return pairs

@@ -94,6 +94,8 @@ def _preprocess_seeds() -> dict[str, bytes]:
         record["x1"], record["y1"], record["rows"], record["columns"] = columns, rows, rows, columns
         record["a"], record["b"] = 0.01, 0.0
         record["dst_w"], record["dst_h"] = 24, 24
+        record["windows"] = (1, 3)[number // 4 % 2]  # three where there are three channels
+        record["turned"], record["turn"] = number % 2, ((0.8, -0.6, 9.0), (0.6, 0.8, -5.0))
         record["dtype"] = {"uint8": 1, "uint16": 2, "int8": 0x81, "int16": 0x82}[image.dtype.name]
         record["planes"], record["codec"], record["crc"], record["voi"] = 1, 1, 1, number % 3
         record["flip_x"], record["invert"] = number & 1, number >> 1 & 1

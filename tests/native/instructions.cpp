@@ -60,9 +60,23 @@ Record record_of(uint32_t rows, uint32_t columns, Dtype dtype, uint64_t size, co
     r.y1 = r.y0 + 1 + below(rows - static_cast<uint32_t>(r.y0));
     r.rows = rows;
     r.columns = columns;
-    r.s_ref = static_cast<int32_t>(below(1000));
-    r.a = 1.0f / (1 + below(3000));
-    r.b = 0.25f;
+    r.windows = out.channels == most_windows && below(2) != 0 ? most_windows : 1;
+    for (uint32_t w = 0; w < r.windows; ++w) {
+        r.s_ref[w] = static_cast<int32_t>(below(1000));
+        r.a[w] = 1.0f / (1 + below(3000));
+        r.b[w] = 0.25f;
+        r.voi[w] = static_cast<uint8_t>(below(4));
+        if (r.voi[w] == static_cast<uint8_t>(Voi::table)) {  // a clip instead, of any reach: also outside the dtype
+            r.voi[w] = static_cast<uint8_t>(Voi::clip);
+            r.s_ref[w] = static_cast<int32_t>(below(200000)) - 100000;
+            r.a[w] = below(2) != 0 ? 1.0f : -1.0f;
+            r.span[w] = 1 + static_cast<int32_t>(below(65535));
+        }
+    }
+    r.turned = static_cast<uint8_t>(below(2));
+    for (auto& axis : r.turn) {
+        for (double& value : axis) value = (below(4001) - 2000.0) / 1500;
+    }
     r.pad_low = 0;
     r.pad_high = 3;
     r.dst_w = 1 + below(out.columns);
@@ -70,13 +84,6 @@ Record record_of(uint32_t rows, uint32_t columns, Dtype dtype, uint64_t size, co
     r.dtype = static_cast<uint8_t>(dtype);
     r.planes = 1;
     r.codec = static_cast<uint8_t>(Codec::tilepack);
-    r.voi = static_cast<uint8_t>(below(4));
-    if (r.voi == static_cast<uint8_t>(Voi::table)) {  // a clip instead, of any reach: it may end outside the dtype
-        r.voi = static_cast<uint8_t>(Voi::clip);
-        r.s_ref = static_cast<int32_t>(below(200000)) - 100000;
-        r.a = below(2) != 0 ? 1.0f : -1.0f;
-        r.span = 1 + static_cast<int32_t>(below(65535));
-    }
     r.invert = static_cast<uint8_t>(below(2));
     r.padded = static_cast<uint8_t>(below(2));
     r.flip_x = static_cast<uint8_t>(below(2));
@@ -119,7 +126,7 @@ int compare(Instructions set, Dtype dtype) {
     }
     if (memcmp(out[0].data(), out[1].data(), out[0].size() * sizeof(float)) != 0) {
         return std::printf("seen otherwise: %u x %u, dtype %d, voi %d\n", rows, columns, static_cast<int>(dtype),
-                           r.voi);
+                           r.voi[0]);
     }
     const size_t from = below(static_cast<uint32_t>(chunk.size()));
     if (crc32c(chunk.data() + from, chunk.size() - from) != crc32c_portable(chunk.data() + from, chunk.size() - from)) {
