@@ -24,7 +24,7 @@ import torch
 from numcodecs import zstd
 from numpy.typing import NDArray
 
-from pyrad import geometry, ops
+from pyrad import geometry, ops, voi
 
 MEAN, STD = 0.5, 0.5
 AGREE = 1e-4  # of y * 2 - 1: enough to see that all do the same job; the tests hold the tight bounds
@@ -75,7 +75,7 @@ class Core:
             "codec": ops.Codec.TILEPACK if tilepack else ops.Codec.RAW,
             "crc": tilepack,
             **geometry.stretch(rows, columns, size=(job.side, job.side)),
-            **ops.window_params(1.0, 0.0, job.centers, job.widths, "LINEAR"),
+            **voi.window_params(1.0, 0.0, job.centers, job.widths, "LINEAR"),
         }
         for name, values in fields.items():
             self.records[name] = values

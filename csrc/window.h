@@ -4,7 +4,7 @@
 // Note [s_ref]
 // Rescale and window are one affine step of the stored value s. Written as a*s + b it cancels: a CR's window may be 100
 // wide at 30,000. So the step is a*(s - s_ref) + b, s_ref a stored value near the window's centre: the difference is
-// exact in integers and in float32, and b is small wherever the result is not clamped. pyrad/ops.py (window_params)
+// exact in integers and in float32, and b is small wherever the result is not clamped. pyrad/voi.py (window_params)
 // computes a and b in double from slope, intercept, centre and width, and rounds them to float32.
 //
 // Note [clip]

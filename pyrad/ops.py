@@ -10,9 +10,12 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from pyrad import _C  # noqa: TID251  this is the one importer
+from pyrad import (
+    _C,  # noqa: TID251  this is the one importer
+    voi,
+)
 from pyrad.errors import CorruptChunkError, UsageError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
@@ -20,13 +23,6 @@ Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 DTYPES = (np.dtype("uint8"), np.dtype("int8"), np.dtype("<u2"), np.dtype("<i2"))
 MODES = ("pack", "rice", "dense")  # as a chunk numbers them
 
-FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-NO_PADDING = (1, 0)
-
-_STORED_RANGE = (-32768 - 4, 65535 + 4)  # of every dtype, and a little more: a level may lie outside
-_S_REF_LIMIT = 1 << 17
-_LONGEST_CLIP = 65535  # steps
-_FAR = 1e30  # times a step of the ramp, still finite in float32
 _PIXELS_A_BYTE = 64  # no chunk holds more: each 32 pixels cost at least the four bits of their width
 SLAB_ALIGN = 64
 
@@ -71,16 +67,6 @@ class Codec(IntEnum):
     TILEPACK = 1
 
 
-class Voi(IntEnum):
-    """What a record's window computes; mirrors ``Voi`` in csrc/window.h."""
-
-    RAMP = 0
-    THRESHOLD = 1
-    SIGMOID = 2
-    TABLE = 3
-    CLIP = 4
-
-
 # A lookup table among the entries that preprocess is given; mirrors ``LutRange`` in csrc/preprocess.h.
 LUT_DTYPE = np.dtype([("at", "<u8"), ("count", "<u4"), ("first", "<i4")], align=True)
 LUT_FIRST_LIMIT = 1 << 17  # of its absolute value
@@ -103,7 +89,7 @@ RECORD_DTYPE = np.dtype(
         ("turn", "<f8", (2, 3)),  # (column, row, 1) of the output to (column, row) of the grid: see turned
         ("rows", "<u4"),
         ("columns", "<u4"),
-        ("s_ref", "<i4", (3,)),  # of each window: see window_params
+        ("s_ref", "<i4", (3,)),  # of each window: see pyrad.voi
         ("a", "<f4", (3,)),
         ("b", "<f4", (3,)),
         ("span", "<i4", (3,)),  # of a clip
@@ -118,7 +104,7 @@ RECORD_DTYPE = np.dtype(
         ("codec", "u1"),  # Codec
         ("crc", "u1"),  # 1: each chunk ends in its crc32c, which is checked
         ("windows", "u1"),  # 1, or 3: each channel's own, of an image of one plane
-        ("voi", "u1", (3,)),  # Voi
+        ("voi", "u1", (3,)),  # pyrad.voi.Voi
         ("invert", "u1"),  # 1: MONOCHROME1
         ("padded", "u1"),  # 1: pad_low to pad_high is padding
         ("flip_x", "u1"),  # 1: mirrored left to right
@@ -139,7 +125,7 @@ def percentiles(
     """
     if not all(0 <= fraction <= 1 for fraction in fractions):
         raise ValueError(f"percentiles lie at fractions from 0 to 1, not {fractions}")
-    low, high = padding or NO_PADDING
+    low, high = padding or voi.NO_PADDING
     values = np.ascontiguousarray(image, dtype=_pixel_dtype(image.dtype))
     return tuple(_C.percentiles(values, list(fractions), low=low, high=high))
 
@@ -249,108 +235,6 @@ def dtype_code(dtype: DTypeLike) -> int:
     """Return a record's ``dtype`` for pixels of uint8, int8, uint16 or int16."""
     pixels = _pixel_dtype(dtype)
     return pixels.itemsize | (0x80 if pixels.kind == "i" else 0)
-
-
-def window_params(
-    slope: ArrayLike,
-    intercept: ArrayLike,
-    center: ArrayLike,
-    width: ArrayLike,
-    function: ArrayLike,
-    *,
-    padding: ArrayLike = NO_PADDING,
-    invert: ArrayLike = False,
-) -> dict[str, NDArray[Any]]:
-    """Turn rescale and window of n images into their records' fields, by name.
-
-    The first five are (n,) or scalars, or (n, 3) for three windows an image: ``center`` and ``width`` in
-    modality units, ``function`` of "LINEAR", "LINEAR_EXACT" or "SIGMOID". ``invert`` is (n,), True for
-    MONOCHROME1, ``padding`` (n, 2) or (2,): the inclusive range in stored values, NO_PADDING (or any low >
-    high) for none. Fields of windows are (n, 1) or (n, 3), others (n,). A range of values, as p1 to p99
-    or 0 to 255, is a LINEAR_EXACT window of that width around its middle. LINEAR narrower than 1 is
-    LINEAR_EXACT, of width 1 a threshold. Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; in float64.
-
-    Windows must be valid by now: ValueError unless all is finite, slope not 0, width above 0.
-    """
-    m, t, c, w, name = np.broadcast_arrays(
-        *(_windows(np.asarray(x, np.float64)) for x in (slope, intercept, center, width)),
-        _windows(np.asarray(function)),
-    )
-    if not (np.isfinite([m, t, c, w]).all() and m.all() and (w > 0).all() and np.isin(name, FUNCTIONS).all()):
-        raise ValueError(
-            "a window needs a finite slope other than 0, a finite intercept and center, a finite width above "
-            f"0 and a function of {', '.join(FUNCTIONS)}"
-        )
-    linear = (name == "LINEAR") & (w >= 1)
-    threshold = linear & (w == 1)
-    middle = np.where(linear, c - 0.5, c)
-    # A ramp under a millionth of a stored step meets no stored value but its middle; this keeps a, b finite.
-    span = np.maximum(np.where(linear, w - 1, w), np.abs(m) * 1e-6)
-    gain = np.where(name == "SIGMOID", 4.0, 1.0) / span
-    offset = np.where(name == "SIGMOID", 0.0, 0.5)
-    with np.errstate(over="ignore"):  # far outside, infinite is as good as far
-        nearest = np.rint(np.clip((middle - t) / m, *_STORED_RANGE))
-        b = np.clip((nearest * m + t - middle) * gain + offset, -_FAR, _FAR)
-    above = _first_above(m, t, middle)
-    black, steps, whole = _whole_steps(m, t, middle, span)
-    clip = whole & (name != "SIGMOID") & ~threshold
-    low, high = np.broadcast_to(np.asarray(padding, np.int64), (len(m), 2)).T
-    return {
-        "s_ref": np.select([threshold, clip], [above, black], nearest).astype(np.int32),
-        "a": np.where(threshold | clip, np.sign(m), m * gain).astype(np.float32),
-        "b": np.where(threshold, 0.5, b).astype(np.float32),
-        "span": np.where(clip, steps, 0).astype(np.int32),
-        "voi": np.select(
-            [threshold, name == "SIGMOID", clip], [Voi.THRESHOLD, Voi.SIGMOID, Voi.CLIP], Voi.RAMP
-        ).astype(np.uint8),
-        "windows": np.full(len(m), m.shape[1], np.uint8),
-        "invert": np.broadcast_to(np.asarray(invert, np.uint8), len(m)),
-        "padded": (low <= high).astype(np.uint8),
-        "pad_low": np.clip(low, *_STORED_RANGE).astype(np.int32),
-        "pad_high": np.clip(high, *_STORED_RANGE).astype(np.int32),
-    }
-
-
-def _whole_steps(
-    slope: NDArray[np.float64],
-    intercept: NDArray[np.float64],
-    middle: NDArray[np.float64],
-    span: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Stored value of each ramp's black end, steps to its white end, and whether both ends are whole numbers.
-
-    They are if rounding them moves no y by more than half a step of float32.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        ends = np.sort([(middle + side * span / 2 - intercept) / slope for side in (-1, 1)], axis=0)
-        rounded = np.rint(ends)
-        steps = rounded[1] - rounded[0]
-        near = np.abs(ends - rounded).max(axis=0) <= steps * 2.0**-25
-    fits = (np.abs(rounded).max(axis=0) <= _S_REF_LIMIT) & (steps >= 1) & (steps <= _LONGEST_CLIP)
-    whole = near & fits
-    return np.where(whole, np.where(slope > 0, *rounded), 0.0), steps, whole
-
-
-def _windows(values: NDArray[Any]) -> NDArray[Any]:
-    """(n, windows) of what may be (n,) or a scalar."""
-    return values if values.ndim == 2 else np.atleast_1d(values)[:, None]
-
-
-def _first_above(
-    slope: NDArray[np.float64], intercept: NDArray[np.float64], level: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Least stored value whose modality value is above ``level`` (greatest where the slope is negative).
-
-    Found by division, then settled by the modality values themselves, as division rounds.
-    """
-    toward = np.sign(slope)
-    with np.errstate(over="ignore"):
-        first: NDArray[np.float64] = (
-            np.floor(np.clip((level - intercept) / slope, *_STORED_RANGE)) - 2 * toward
-        )
-    for _ in range(4):
-        first += np.where(slope * first + intercept > level, 0.0, toward)
-    return first
 
 
 def preprocess(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import reference
 
-from pyrad import ops
+from pyrad import ops, voi
 from pyrad.loader import luts
 from pyrad.records import Lut
 
@@ -151,7 +151,7 @@ def _voi_luts(case: Case, places: np.ndarray, greatest: np.ndarray) -> dict:
     fields = window_of(case)
     return {
         "voi_lut": places,
-        "voi": np.where(tables, ops.Voi.TABLE, fields["voi"]),
+        "voi": np.where(tables, voi.Voi.TABLE, fields["voi"]),
         "a": np.where(tables, greatest, fields["a"]),
     }
 
@@ -163,11 +163,11 @@ def lut_of(lut: tuple[int, int, list[int]]) -> Lut:
 
 def window_of(case: Case) -> dict:
     every = [case.alone(window) for window in range(1 + len(case.more))]
-    fields = ops.window_params(
+    fields = voi.window_params(
         1.0 if case.modality_lut else case.slope,
         0.0 if case.modality_lut else case.intercept,
         *(np.array([[getattr(each, name) for each in every]]) for name in ("center", "width", "function")),
-        padding=ops.NO_PADDING if case.padding is None else case.padding,
+        padding=voi.NO_PADDING if case.padding is None else case.padding,
         invert=case.invert,
     )
     return {name: values[0] for name, values in fields.items()}

@@ -11,7 +11,7 @@ from pixels import SAMPLES, Case, batch, render, rendered
 from processors import SETS, compiled_for
 from tolerances import assert_close, assert_same
 
-from pyrad import ops
+from pyrad import ops, voi
 
 SIZE = (19, 23)
 COLOUR = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "channels": 3}
@@ -101,7 +101,7 @@ def test_a_box_of_any_mode_is_that_of_raw_pixels(mode, dtype, shape, seed):
 @given(
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    st.sampled_from(ops.FUNCTIONS),
+    st.sampled_from(voi.FUNCTIONS),
     st.sampled_from(SAMPLES),
     st.sampled_from(ops.MODES),
 )

@@ -12,7 +12,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from stores import build
 from tolerances import assert_close
 
-from pyrad import ops
+from pyrad import ops, voi
 from pyrad.loader import luts
 from pyrad.loader.loader import Loader
 from pyrad.records import Window
@@ -48,7 +48,7 @@ def cases(draw):
         intercept=draw(st.sampled_from([0.0, -1024.0, 0.5, 12.25, 1e9, -1e300])),
         center=draw(st.floats(-500, 500)),
         width=draw(st.sampled_from([1.0, 2.0, 100.0, 4095.0])),
-        function=draw(st.sampled_from(ops.FUNCTIONS)),
+        function=draw(st.sampled_from(voi.FUNCTIONS)),
         padding=draw(st.none() | st.tuples(st.integers(-400, 0), st.integers(0, 400))),
         invert=draw(st.booleans()),
         modality_lut=draw(st.none() | tables()),
@@ -117,7 +117,7 @@ def test_pydicom_agrees_where_it_does_not_overflow():
 
 
 IMPOSSIBLE = [
-    {"voi": ops.Voi.RAMP},
+    {"voi": voi.Voi.RAMP},
     {"voi": 4},
     {"a": 0.5},
     {"a": np.nan},

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pyrad import ops
+from pyrad import voi
 from pyrad.errors import UsageError
 from pyrad.loader import luts, windows
 from pyrad.loader.augment import Augment, Drawn
@@ -56,7 +56,7 @@ class Views:
         self._padding = np.stack(
             [
                 pc.fill_null(store.samples[name].take(rows), nothing).to_numpy()
-                for name, nothing in zip(("padding_low", "padding_high"), ops.NO_PADDING, strict=True)
+                for name, nothing in zip(("padding_low", "padding_high"), voi.NO_PADDING, strict=True)
             ],
             axis=1,
         )
@@ -80,7 +80,7 @@ class Views:
         return self._fields(chosen, rows)
 
     def _fields(self, chosen: windows.ChosenWindows, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        fields = ops.window_params(
+        fields = voi.window_params(
             chosen.slope,
             chosen.intercept,
             chosen.center,
@@ -93,7 +93,7 @@ class Views:
         return fields | {
             "modality_lut": self._tables.modality[rows, 0],
             "voi_lut": self._tables.voi[rows],
-            "voi": np.where(by_table, ops.Voi.TABLE, fields["voi"]).astype(np.uint8),
+            "voi": np.where(by_table, voi.Voi.TABLE, fields["voi"]).astype(np.uint8),
             "a": np.where(by_table, self._tables.greatest[rows], fields["a"]),
         }
 
