@@ -89,7 +89,7 @@ def batch(
     slab = np.full(total, 0xA5, np.uint8)
     records = np.zeros(len(cases), ops.RECORD_DTYPE)
     place = iter(offsets)
-    tables = tables_of(cases)
+    tables, _ = tables_of(cases)
     for at, (case, record, planes) in enumerate(zip(cases, records, chunks, strict=True)):
         for plane, chunk in enumerate(planes):
             offset = int(next(place))
@@ -127,8 +127,8 @@ def _turn_of(case: Case) -> dict:
     return {"dst_h": case.grid[0], "dst_w": case.grid[1], "turned": 1, "turn": case.turn}
 
 
-def tables_of(cases: list[Case]) -> luts.Tables:
-    """Every lookup table of the cases, a window each: (n, 3)."""
+def tables_of(cases: list[Case]) -> tuple[luts.Tables, np.ndarray]:
+    """Every lookup table of the cases, a window each, (n, 3), and all their entries."""
     alone = [[case.alone(w if case.more else 0) for w in range(3)] for case in cases]
     modality, voi = (
         [[getattr(c, name) for c in row] for row in alone] for name in ("modality_lut", "voi_lut")
@@ -142,7 +142,8 @@ def tables_of(cases: list[Case]) -> luts.Tables:
         np.array([[identity if case.modality_lut else getattr(case, name)] * 3 for case in cases])
         for name, identity in (("slope", 1.0), ("intercept", 0.0))
     )
-    return luts.gather(every, *numbers, slope, intercept)
+    pool = luts.Pool(every)
+    return pool.gather(*numbers, slope, intercept), pool.entries()
 
 
 def _voi_luts(case: Case, places: np.ndarray, greatest: np.ndarray) -> dict:
@@ -200,7 +201,7 @@ def render(
         mean=np.atleast_1d(mean).tolist(),
         std=np.atleast_1d(std).tolist(),
         channels=channels,
-        luts=tables_of(cases).entries,
+        luts=tables_of(cases)[1],
         channels_last=channels_last,
         threads=threads,
     )

@@ -7,6 +7,8 @@ from stores import build, key_of
 from toy_loading import open_small, pictures
 
 from pyrad.errors import IntegrityError
+from pyrad.loader import blocks as blocks_
+from pyrad.loader.blocks import by_block
 from pyrad.loader.keys import Keys
 from pyrad.records import Lut
 from pyrad.store import tables
@@ -66,3 +68,25 @@ def test_blocks_are_the_table_in_order(tmp_path, monkeypatch):
         assert together.to_pylist() == whole.to_pylist()
         assert whole["voi_lut"].to_pylist() == store.samples["voi_lut"].to_pylist()
         assert not store.samples._columns.keys() & {"key", "labels"}
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_what_is_made_of_blocks_is_what_is_made_of_all(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(tables, "GROUP_ROWS", 5)
+    monkeypatch.setattr(blocks_, "_AT_ONCE", at_once)
+    with open_small(tmp_path / "s.zarr") as store:
+        rows = np.array([0, 1, 6, 7, 8, 9, 17, 41])  # none of some blocks
+
+        def make(columns, here):
+            assert list(columns) == ["key", "row"]
+            assert (wanted[here] == columns["key"].to_pylist()).all()
+            row = columns["row"].to_numpy()
+            return {"row": row, "pair": np.stack([row, -row], axis=1).astype(np.float32)}
+
+        wanted = np.array([key_of(number) for number in rows])
+        made = by_block(store.samples, rows, ["key", "row"], make)
+        expected = store.samples["row"].to_numpy()[rows]
+        np.testing.assert_array_equal(made["row"], expected)
+        np.testing.assert_array_equal(made["pair"], np.stack([expected, -expected], axis=1))
+        assert made["pair"].dtype == np.float32
+        assert by_block(store.samples, rows[:0], ["key"], make) == {}

@@ -32,7 +32,7 @@ CASES = [
 def run(slab, records, cases, **options):
     """The batch's bits and statuses, into memory that was used before."""
     out = np.full((len(records), 3, *SIZE), 7.0, np.float32)
-    statuses = ops.preprocess(slab, records, out, luts=tables_of(cases).entries, **{**FORM, **options})
+    statuses = ops.preprocess(slab, records, out, luts=tables_of(cases)[1], **{**FORM, **options})
     return out.tobytes(), statuses.tolist()
 
 

@@ -220,8 +220,13 @@ def test_a_table_is_laid_out_once_for_all_its_samples():
     every = [lut_of(VOI), lut_of(DEEP)]
     voi = np.array([0, 0, 1, 0, -1])
     slope, intercept = np.array([1.0, 1, 1, 2, 1]), np.array([0.0, -1024, 0, 0, 5])
-    tables = luts.gather(every, np.full(5, -1), voi, slope, intercept)
-    assert len(tables.entries) == len(VOI[2]) + len(DEEP[2]) + (1 << 16) + (1 << 15)
+    pool = luts.Pool(every)
+    tables = pool.gather(np.full(5, -1), voi, slope, intercept)
+    entries = pool.entries()
+    assert len(entries) == len(VOI[2]) + len(DEEP[2]) + (1 << 16) + (1 << 15)
     assert tables.voi["first"].tolist() == [-512, 512, 0, -32768, 0]
     assert tables.voi["count"].tolist() == [1024, 1024, 2001, 98304, 0]
     assert tables.greatest.tolist() == [4095, 4095, 2047, 4095, 1]
+    again = pool.gather(np.full(5, -1), voi, slope, intercept)
+    assert again.voi.tolist() == tables.voi.tolist()
+    assert len(pool.entries()) == len(entries), "and once for all that come later"

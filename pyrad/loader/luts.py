@@ -22,41 +22,11 @@ _STORED = np.arange(-(1 << 15), 1 << 16)  # of any of the store's dtypes
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """All ``entries``; places of each, ``modality`` and ``voi``, of `ops.LUT_DTYPE`; what is shown as 1."""
+    """Places of tables, ``modality`` and ``voi`` of `ops.LUT_DTYPE`, and what a VOI LUT shows as 1."""
 
-    entries: NDArray[np.uint16]
     modality: NDArray[np.void]
     voi: NDArray[np.void]
-    greatest: NDArray[np.float32]  # what a VOI LUT shows as 1
-
-
-def gather(
-    luts: Sequence[Lut],
-    modality: NDArray[np.int64],
-    voi: NDArray[np.int64],
-    slope: NDArray[np.float64],
-    intercept: NDArray[np.float64],
-) -> Tables:
-    """Lay out the tables that samples need: numbers in ``luts``, -1 for none, and what comes before.
-
-    The four are of one shape, (n,) or (n, windows), and so are the places that are returned.
-    Where a sample has a Modality LUT, its slope is 1 and its intercept 0. A rescaled value between two whole
-    ones is looked up as the nearest, half up.
-    """
-    pool = _Pool()
-    places = np.zeros((2, *voi.shape), ops.LUT_DTYPE)  # of the Modality LUTs, of the VOI LUTs
-    greatest = np.ones(voi.shape, np.float32)
-    with_table = modality >= 0
-    numbers, at = np.unique(modality[with_table], return_inverse=True)
-    places[0, with_table] = np.array([pool.place(luts[n]) for n in numbers], ops.LUT_DTYPE)[at]
-    with_table = voi >= 0
-    behind_it = np.stack([values[with_table] for values in (voi, slope, intercept)], axis=1)
-    uses, at = np.unique(behind_it, axis=0, return_inverse=True)
-    at = at.ravel()
-    behind = [pool.place_behind(luts[int(n)], m, t) for n, m, t in uses]
-    places[1, with_table] = np.array(behind, ops.LUT_DTYPE)[at]
-    greatest[with_table] = np.array([(1 << luts[int(n)].bits) - 1 for n in uses[:, 0]], np.float32)[at]
-    return Tables(entries=pool.entries(), modality=places[0], voi=places[1], greatest=greatest)
+    greatest: NDArray[np.float32]
 
 
 def shown_range(lut: Lut, low: float, high: float) -> tuple[float, float]:
@@ -67,13 +37,43 @@ def shown_range(lut: Lut, low: float, high: float) -> tuple[float, float]:
     return float(part.min()), float(part.max())
 
 
-class _Pool:
-    """Entries of tables one behind the other, each table once."""
+class Pool:
+    """Entries of those of ``luts``, a store's, that samples need: one behind the other, each table once."""
 
-    def __init__(self) -> None:
+    def __init__(self, luts: Sequence[Lut]) -> None:
+        self.luts = luts
         self._parts: list[NDArray[np.uint16]] = []
         self._places: dict[Any, int] = {}
         self._size = 0
+
+    def gather(
+        self,
+        modality: NDArray[np.int64],
+        voi: NDArray[np.int64],
+        slope: NDArray[np.float64],
+        intercept: NDArray[np.float64],
+    ) -> Tables:
+        """Place the tables that samples need: numbers in ``luts``, -1 for none, and what comes before.
+
+        The four are of one shape, (n,) or (n, windows), and so are the places that are returned.
+        Where a sample has a Modality LUT, its slope is 1 and its intercept 0. A rescaled value between two
+        whole ones is looked up as the nearest, half up.
+        """
+        places = np.zeros((2, *voi.shape), ops.LUT_DTYPE)  # of the Modality LUTs, of the VOI LUTs
+        greatest = np.ones(voi.shape, np.float32)
+        with_table = modality >= 0
+        numbers, at = np.unique(modality[with_table], return_inverse=True)
+        places[0, with_table] = np.array([self.place(self.luts[n]) for n in numbers], ops.LUT_DTYPE)[at]
+        with_table = voi >= 0
+        behind_it = np.stack([values[with_table] for values in (voi, slope, intercept)], axis=1)
+        uses, at = np.unique(behind_it, axis=0, return_inverse=True)
+        at = at.ravel()
+        behind = [self.place_behind(self.luts[int(n)], m, t) for n, m, t in uses]
+        places[1, with_table] = np.array(behind, ops.LUT_DTYPE)[at]
+        greatest[with_table] = np.array([(1 << self.luts[int(n)].bits) - 1 for n in uses[:, 0]], np.float32)[
+            at
+        ]
+        return Tables(modality=places[0], voi=places[1], greatest=greatest)
 
     def place(self, lut: Lut, *, shift: int = 0) -> tuple[int, int, int]:
         """A record's place of a table whose input is ``shift`` above what is looked up."""
@@ -90,6 +90,7 @@ class _Pool:
         return self._at((lut, slope, intercept), folded), len(folded), int(_STORED[0])
 
     def entries(self) -> NDArray[np.uint16]:
+        """All entries so far."""
         return np.concatenate([ops.NO_LUTS, *self._parts])
 
     def _at(self, key: Any, entries: NDArray[np.uint16]) -> int:

@@ -13,6 +13,7 @@ from pyrad import geometry, ops
 from pyrad.errors import CorruptChunkError, IntegrityError, UsageError
 from pyrad.loader import placing
 from pyrad.loader.augment import Augment, Drawn
+from pyrad.loader.blocks import by_block
 from pyrad.loader.fetch import Fetched
 from pyrad.loader.placing import FITS, Placement
 from pyrad.loader.presets import Asked
@@ -98,7 +99,12 @@ class Renderer:
             )
         is_u8 = self._dtypes[bucket] == ops.dtype_code(np.uint8)
         self._views = Views(store, samples, is_u8, recipe.window, recipe.augment)
-        self._spacing_mm = placing.pairs(store.samples["spacing_mm"].take(samples))
+        self._spacing_mm = by_block(
+            store.samples,
+            samples,
+            ["spacing_mm"],
+            lambda columns, _: {"mm": placing.pairs(columns["spacing_mm"])},
+        )["mm"]
 
     def render(
         self, fetched: Fetched, drawn: NDArray[np.int64], epochs: NDArray[np.int64], out: NDArray[Any]

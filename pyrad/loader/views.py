@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,11 @@ from pyrad import voi
 from pyrad.errors import UsageError
 from pyrad.loader import luts, windows
 from pyrad.loader.augment import Augment, Drawn
+from pyrad.loader.blocks import Made, by_block
 from pyrad.loader.presets import Asked
 from pyrad.store.reader import Store
+
+_COLUMNS = ("padding_low", "padding_high", "photometric")  # beside those of the windows
 
 
 class Views:
@@ -32,70 +34,87 @@ class Views:
         window: Asked | tuple[Asked, ...],
         augment: Augment | None,
     ) -> None:
-        asked: Sequence[Any] = window if isinstance(window, tuple) else (window,)
         self._count = np.ones(len(samples), dtype=np.int64)
+        numbers: NDArray[np.int64] | None = None
         if augment is not None and augment.any_window:
             if window != "auto":
                 raise UsageError(
                     f"augment: any_window draws of an image's own windows, not of {window!r}: give auto"
                 )
-            self._count, own = _to_draw(store, samples)
-            asked = (own,)
+            self._count, numbers = _to_draw(store, samples)
+            samples, is_u8 = np.repeat(samples, self._count), np.repeat(is_u8, self._count)
         self._first = np.cumsum(self._count) - self._count
-        rows = np.repeat(samples, self._count)
-        is_u8 = np.repeat(is_u8, self._count)
-        tables = store.luts.all()
-        self._chosen = windows.side_by_side(
-            [windows.choose(store.samples, rows, is_u8, each, tables) for each in asked]
-        )
-        chosen = self._chosen
-        self._tables = luts.gather(
-            tables, chosen.modality_lut, chosen.voi_lut, chosen.slope, chosen.intercept
-        )
-        self.lut_entries = self._tables.entries
-        self._padding = np.stack(
-            [
-                pc.fill_null(store.samples[name].take(rows), nothing).to_numpy()
-                for name, nothing in zip(("padding_low", "padding_high"), voi.NO_PADDING, strict=True)
-            ],
-            axis=1,
-        )
-        self._invert = pc.equal(store.samples["photometric"].take(rows), "MONOCHROME1").to_numpy()
-        self._ready: dict[str, NDArray[Any]] | None = None
-        if augment is None or not augment.changes_windows:
-            self._ready = self._fields(chosen, np.arange(len(rows)))
-            del self._chosen, self._tables, self._padding, self._invert
+        self._pool = luts.Pool(store.luts.all())
+        choosers = [windows.Chooser(each) for each in (window if isinstance(window, tuple) else (window,))]
+        self._ready = augment is None or not augment.changes_windows
+
+        def make(columns: Mapping[str, Any], here: slice) -> Made:
+            if numbers is None:
+                each = [chooser.choose(columns, is_u8[here], self._pool.luts) for chooser in choosers]
+            else:
+                each = [windows.choose_numbered(columns, is_u8[here], numbers[here], self._pool.luts)]
+            return self._rows_of(columns, windows.side_by_side(each))
+
+        self._rows = by_block(store.samples, samples, [*windows.COLUMNS, *_COLUMNS], make)
+        self.lut_entries = self._pool.entries()
+        for chooser in choosers:
+            chooser.refuse_unused()
 
     def fields(self, places: NDArray[np.int64], drawn: Drawn | None) -> dict[str, NDArray[Any]]:
         """The fields of the records of the samples at ``places`` (b,), as ``drawn`` changes their windows."""
         rows = self._first[places]
         if drawn is not None:
             rows = rows + (drawn.window * self._count[places]).astype(np.int64)
-        if self._ready is not None:
-            return {name: values[rows] for name, values in self._ready.items()}
-        chosen = self._chosen[rows]
+        seen = {name: values[rows] for name, values in self._rows.items()}
+        if self._ready:
+            return seen
         if drawn is not None:
-            center = chosen.center + chosen.width * drawn.window_center[:, None]
-            chosen = replace(chosen, center=center, width=chosen.width * drawn.window_width[:, None])
-        return self._fields(chosen, rows)
+            seen["center"] = seen["center"] + seen["width"] * drawn.window_center[:, None]
+            seen["width"] = seen["width"] * drawn.window_width[:, None]
+        return _fields(seen)
 
-    def _fields(self, chosen: windows.ChosenWindows, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        fields = voi.window_params(
-            chosen.slope,
-            chosen.intercept,
-            chosen.center,
-            chosen.width,
-            chosen.function,
-            padding=self._padding[rows],
-            invert=self._invert[rows],
-        )
-        by_table = chosen.voi_lut >= 0
-        return fields | {
-            "modality_lut": self._tables.modality[rows, 0],
-            "voi_lut": self._tables.voi[rows],
-            "voi": np.where(by_table, voi.Voi.TABLE, fields["voi"]).astype(np.uint8),
-            "a": np.where(by_table, self._tables.greatest[rows], fields["a"]),
+    def _rows_of(self, columns: Mapping[str, Any], chosen: windows.ChosenWindows) -> Made:
+        """What is kept of each row: its records' fields, or, where they change, what they are made of."""
+        padding = [
+            pc.fill_null(columns[name], nothing).to_numpy()
+            for name, nothing in zip(("padding_low", "padding_high"), voi.NO_PADDING, strict=True)
+        ]
+        row = {
+            **{name: getattr(chosen, name) for name in ("slope", "intercept", "center", "width", "function")},
+            "padding": np.stack(padding, axis=1),
+            "invert": pc.equal(columns["photometric"], "MONOCHROME1").to_numpy(),
         }
+        if self._pool.luts:
+            tables = self._pool.gather(chosen.modality_lut, chosen.voi_lut, chosen.slope, chosen.intercept)
+            row |= {
+                "modality_lut": tables.modality[:, 0],
+                "voi_lut": tables.voi,
+                "by_table": chosen.voi_lut >= 0,
+                "greatest": tables.greatest,
+            }
+        return _fields(row) if self._ready else row
+
+
+def _fields(row: Made) -> Made:
+    """The window fields of records, (n,) or (n, windows), of what they are made of."""
+    fields = voi.window_params(
+        row["slope"],
+        row["intercept"],
+        row["center"],
+        row["width"],
+        row["function"],
+        padding=row["padding"],
+        invert=row["invert"],
+    )
+    if "by_table" not in row:
+        return fields
+    by_table = row["by_table"]
+    return fields | {
+        "modality_lut": row["modality_lut"],
+        "voi_lut": row["voi_lut"],
+        "voi": np.where(by_table, voi.Voi.TABLE, fields["voi"]).astype(np.uint8),
+        "a": np.where(by_table, row["greatest"], fields["a"]),
+    }
 
 
 def _to_draw(store: Store, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -103,10 +122,13 @@ def _to_draw(store: Store, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64
 
     A VOI LUT is one of them; so is what ``auto`` makes of an image that has neither.
     """
-    own = windows.own_counts(store.samples["window_center"].take(samples))
-    first = np.where(
-        pc.is_valid(store.samples["voi_lut"].take(samples)).to_numpy() | (own == 0), windows.AUTO, 0
-    )
+
+    def ways(columns: Mapping[str, Any], _: slice) -> Made:
+        own = windows.own_counts(columns["window_center"])
+        by_table = pc.is_valid(columns["voi_lut"]).to_numpy()
+        return {"own": own, "first": np.where(by_table | (own == 0), windows.AUTO, 0)}
+
+    own, first = by_block(store.samples, samples, ["window_center", "voi_lut"], ways).values()
     count = own - first
     numbers = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first, count)
     return count, numbers

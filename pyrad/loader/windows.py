@@ -68,71 +68,90 @@ def side_by_side(chosen: Sequence[ChosenWindows]) -> ChosenWindows:
     )
 
 
-def choose(
-    samples: Mapping[str, Any],
-    rows: NDArray[np.int64],
-    is_u8: NDArray[np.bool_],
-    window: Asked | NDArray[np.int64],
-    luts: Sequence[Lut],
-) -> ChosenWindows:
-    """Choose a window for the samples ``rows`` of a store's table; ``is_u8`` says which of them are uint8.
+class Chooser:
+    """Chooses a window for every sample, some samples at a time.
 
     ``auto``: a sample's own VOI LUT; without one, the first of its windows; without one, 0 to 255 for 8-bit
     images and p1 to p99 of the stored unpadded values for others (of an MR image's whole series), or what its
     Modality LUT makes of them. A preset is in HU, ``anatomy`` is the preset for a sample's anatomy: they are
     for CT whose values are HU, so not for 8-bit rasters; the others keep ``auto``. A number is that of one of
-    a sample's own windows, from 0; who has fewer keeps ``auto``; an array (n,) has one for each sample, or
-    AUTO. A `Window` is for all, in modality units. ``luts`` are the tables of the store.
+    a sample's own windows, from 0; who has fewer keeps ``auto``. A `Window` is for all, in modality units.
 
     Raises:
-        UsageError: no such preset or number, a preset for none of the samples, or a width that is no width.
-        IntegrityError: a rescale that no ingest writes.
+        UsageError: no such preset, or a width that is no width.
 
     """
-    columns = {name: samples[name].take(rows) for name in COLUMNS}
-    chosen = _auto(columns, is_u8, luts)
-    if isinstance(window, np.ndarray):
-        return _own(columns, chosen, window)
-    if isinstance(window, int):
-        most = int(own_counts(columns["window_center"]).max(initial=0))
-        if not 0 <= window < most:
+
+    def __init__(self, window: Asked) -> None:
+        if isinstance(window, str) and window not in NAMES:
             raise UsageError(
-                f"window {window}: the images of this split have at most {most} windows of their own, and "
-                "they count from 0; use auto, a preset or a Window"
+                f"window {window!r} is none of {', '.join(NAMES)}; or give the number of one of the images' "
+                "own, from 0, or a Window"
             )
-        return _own(columns, chosen, np.full(len(rows), window))
-    if isinstance(window, Window):
-        return _through(columns, chosen, window, np.ones(len(rows), dtype=np.bool_))
-    return chosen if window == "auto" else _preset(columns, chosen, is_u8, window)
+        if isinstance(window, Window) and not (np.isfinite(window.center) and 0 < window.width < np.inf):
+            raise UsageError(
+                f"window center {window.center}, width {window.width}: the width must be above 0"
+            )
+        self._window = window
+        self._found = False  # whether any sample so far is seen through a preset
+        self._most = 0  # windows of its own that a sample so far has
+
+    def choose(
+        self, columns: Mapping[str, Any], is_u8: NDArray[np.bool_], luts: Sequence[Lut]
+    ) -> ChosenWindows:
+        """Choose for n samples with these ``columns``; ``is_u8`` says which of them are uint8.
+
+        ``luts`` are the tables of the store.
+
+        Raises:
+            IntegrityError: a rescale that no ingest writes.
+
+        """
+        chosen, window = _auto(columns, is_u8, luts), self._window
+        if isinstance(window, int):
+            self._most = max(self._most, int(own_counts(columns["window_center"]).max(initial=0)))
+            return _own(columns, chosen, np.full(len(is_u8), window))
+        if isinstance(window, Window):
+            return _through(columns, chosen, window, np.ones(len(is_u8), dtype=np.bool_))
+        return chosen if window == "auto" else self._preset(columns, chosen, is_u8, window)
+
+    def refuse_unused(self) -> None:
+        """Raise UsageError where no sample at all is seen through what was asked for."""
+        window = self._window
+        if isinstance(window, int) and not 0 <= window < self._most:
+            raise UsageError(
+                f"window {window}: the images of this split have at most {self._most} windows of their own, "
+                "and they count from 0; use auto, a preset or a Window"
+            )
+        if isinstance(window, str) and window != "auto" and not self._found:
+            of_which = " of an anatomy with a preset" if window == "anatomy" else ""
+            raise UsageError(
+                f"window {window!r} is for CT in HU, and this split holds no CT in HU{of_which}; use auto, "
+                "or give a Window"
+            )
+
+    def _preset(
+        self, columns: Mapping[str, Any], chosen: ChosenWindows, is_u8: NDArray[np.bool_], window: str
+    ) -> ChosenWindows:
+        """One preset, or that for the anatomy, where the values are HU."""
+        is_ct = pc.fill_null(pc.equal(columns["modality"], "CT"), fill_value=False).to_numpy()
+        as_they_are = (chosen.slope == 1) & (chosen.intercept == 0) & is_u8  # a picture's values, of whatever
+        in_hu = is_ct & ~as_they_are
+        for name, preset in PRESETS.items() if window == "anatomy" else ((window, PRESETS[window]),):
+            there = in_hu
+            if window == "anatomy":
+                words = pa.array([word for word, its in BY_ANATOMY.items() if its == name], pa.string())
+                there = there & pc.is_in(columns["anatomy"].cast(pa.string()), value_set=words).to_numpy()
+            chosen = _through(columns, chosen, preset, there)
+            self._found = self._found or bool(there.any())
+        return chosen
 
 
-def _preset(
-    columns: Mapping[str, Any], chosen: ChosenWindows, is_u8: NDArray[np.bool_], window: str
+def choose_numbered(
+    columns: Mapping[str, Any], is_u8: NDArray[np.bool_], number: NDArray[np.int64], luts: Sequence[Lut]
 ) -> ChosenWindows:
-    """One preset, or that for the anatomy, where the values are HU."""
-    if window not in NAMES:
-        raise UsageError(
-            f"window {window!r} is none of {', '.join(NAMES)}; or give the number of one of the images' own, "
-            "from 0, or a Window"
-        )
-    is_ct = pc.fill_null(pc.equal(columns["modality"], "CT"), fill_value=False).to_numpy()
-    as_they_are = (chosen.slope == 1) & (chosen.intercept == 0) & is_u8  # a picture's values, of whatever
-    in_hu = is_ct & ~as_they_are
-    found = False
-    for name, preset in PRESETS.items() if window == "anatomy" else ((window, PRESETS[window]),):
-        there = in_hu
-        if window == "anatomy":
-            words = pa.array([word for word, its in BY_ANATOMY.items() if its == name], pa.string())
-            there = there & pc.is_in(columns["anatomy"].cast(pa.string()), value_set=words).to_numpy()
-        chosen = _through(columns, chosen, preset, there)
-        found = found or bool(there.any())
-    if not found:
-        of_which = " of an anatomy with a preset" if window == "anatomy" else ""
-        raise UsageError(
-            f"window {window!r} is for CT in HU, and this split holds no CT in HU{of_which}; use auto, or "
-            "give a Window"
-        )
-    return chosen
+    """Choose, for each of n samples, its own window of that ``number`` (n,), or ``auto`` for AUTO."""
+    return _own(columns, _auto(columns, is_u8, luts), number)
 
 
 def own_counts(window_center: Any) -> NDArray[np.int64]:
@@ -160,8 +179,6 @@ def _through(
     columns: Mapping[str, Any], chosen: ChosenWindows, window: Window, there: NDArray[np.bool_]
 ) -> ChosenWindows:
     """One window for all that are ``there``."""
-    if not (np.isfinite(window.center) and 0 < window.width < np.inf):
-        raise UsageError(f"window center {window.center}, width {window.width}: the width must be above 0")
     return chosen.where(
         there,
         {
