@@ -38,6 +38,7 @@ SAMPLES, PATIENTS, CLASSES = 1_350_000, 130_000, 165  # RadImageNet's
 BUCKETS = 8
 SPLITS = ("train", "val", "test")
 BATCH = 256
+ORDERED = 64  # batches whose order is timed: it is worked out for several at once
 STEPS = ("open_store", "Loader", "first batch", "next batch", "order of a batch")
 
 
@@ -104,8 +105,9 @@ def opened(path: Path) -> dict[str, dict[str, float]]:
     batches = iter(loader)
     step("first batch", lambda: next(batches))
     step("next batch", lambda: next(batches))
-    positions = np.arange(7 * len(loader.samples), 7 * len(loader.samples) + BATCH)
-    step("order of a batch", lambda: loader.drawing.draw(positions))
+    positions = np.arange(7 * len(loader.samples), 7 * len(loader.samples) + ORDERED * BATCH)
+    step("order of a batch", lambda: [loader.drawing.draw(some) for some in np.split(positions, ORDERED)])
+    found["order of a batch"]["seconds"] /= ORDERED
     batches.close()
     return found
 
