@@ -21,6 +21,7 @@ from pyrad.eval.measure import measure
 from pyrad.eval.predictions import predict, to_parquet
 from pyrad.eval.split import comparable, describe_split, refuse_leaks
 from pyrad.loader.loader import Loader
+from pyrad.loader.presets import window_of
 from pyrad.models import create_model
 from pyrad.models.weights import read_weights
 from pyrad.progress import Reporter
@@ -126,7 +127,7 @@ def evaluation_loader(
         batch_size,
         seen["size"],
         "cpu",
-        seen["window"],
+        window_of(seen["window"]),
         seen["fit"],
         "float32",
         seen["channels"],

@@ -15,6 +15,7 @@ import torch
 from pyrad import __version__
 from pyrad.errors import UsageError
 from pyrad.loader.loader import Loader
+from pyrad.loader.presets import window_of
 from pyrad.models import MODELS
 from pyrad.progress import Reporter
 from pyrad.store.reader import Store, open_store
@@ -83,7 +84,7 @@ def _loader(options: TrainOptions, store: Store, split: str, like: Loader | None
         options.batch_size,
         options.size,
         options.device,
-        options.window,
+        window_of(options.window),
         options.fit,
         "float32",
         options.channels,

@@ -58,7 +58,12 @@ class TrainOptions:
     channels: int = field(
         default=1, metadata={"help": "input channels: 1, or 3 (equal ones of a grey image)"}
     )
-    window: str = field(default="auto", metadata={"help": "auto, or a preset such as brain or lung"})
+    window: str = field(
+        default="auto",
+        metadata={
+            "help": "auto, anatomy, a preset, the number of an own window from 0, or three as brain,1,bone"
+        },
+    )
     fit: str = field(
         default="stretch",
         metadata={"help": "how an image fills the square", "choices": ("stretch", "letterbox", "crop")},
