@@ -51,14 +51,15 @@ Record record_of(const Chunk& chunk, uint64_t offset) {
     r.chunk_size[0] = chunk.bytes.size();
     r.x1 = r.y1 = side;
     r.rows = r.columns = side;
-    r.a = 1.0f;
-    r.span = 1500;
+    r.windows = 1;
+    r.a[0] = 1.0f;
+    r.span[0] = 1500;
     r.dst_w = r.dst_h = out_side;
     r.dtype = static_cast<uint8_t>(chunk.dtype);
     r.planes = 1;
     r.codec = static_cast<uint8_t>(Codec::tilepack);
     r.crc = 1;
-    r.voi = static_cast<uint8_t>(Voi::clip);
+    r.voi[0] = static_cast<uint8_t>(Voi::clip);
     return r;
 }
 
@@ -102,7 +103,7 @@ int main(int count, char** arguments) {
 
     const Record r = record_of(chunks[0], 0);
     Needs needs;
-    needs.add(r, false);
+    needs.add(r, {}, false);
     Scratch scratch(needs);
     scratch.x.build(axis_x(r), false);
     scratch.y.build(axis_y(r), false);
