@@ -1,7 +1,8 @@
 // Chunks of 512x512 images on stdin -> the nanoseconds an image that each stage of preprocess() takes, on stdout.
 //
 // Each stage runs alone, again and again on what fits the first cache; "in all" is preprocess() over the same chunks.
-// Three more lines tell what the machine has: nanoseconds of a cycle, and of a byte that is read from memory or copied.
+// Five more lines tell what the machine has: nanoseconds of a cycle, of a byte that is read from memory or copied, and
+// of a loop of multiplications alone and while another thread runs it too: what a second core brings at most.
 // Arguments: rounds, and images a round. A chunk: its dtype (1 byte), its size (4 bytes, little-endian), its bytes with
 // their crc32c. A line of output: the stage, then one figure a round.
 #include <chrono>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "crc32c.h"
@@ -197,6 +199,14 @@ int main(int count, char** arguments) {
     std::vector<uint64_t> memory(size_t{32} << 20, 1), copy(memory.size());  // 256 MiB, beyond every cache
     const double memory_bytes = static_cast<double>(memory.size() * sizeof memory[0]);
     constexpr uint32_t cycles = 10'000'000;
+    const Pass compute = fastest([&](auto) {
+        float sums[64] = {};
+        const float by = 1.0f + static_cast<float>(next % 2);
+        for (uint32_t i = 0; i < cycles; ++i) {
+            for (float& sum : sums) sum = fmaf(sum, by, by);
+        }
+        kept = kept + static_cast<uint32_t>(sums[next % 64] < 0.0f);
+    });
     struct Machine {
         const char* name;
         Pass pass;
@@ -222,6 +232,14 @@ int main(int count, char** arguments) {
              kept = kept + static_cast<uint32_t>(copy[next % copy.size()]);
          },
          memory_bytes},
+        {"compute", compute, cycles},
+        {"compute, beside another",
+         [&] {
+             std::thread other(compute);
+             compute();
+             other.join();
+         },
+         cycles},
     };
     std::vector<std::string> lines;
     for (const Stage& stage : stages) lines.emplace_back(stage.name);

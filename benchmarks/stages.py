@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ("benchmarks/stages.cpp", "csrc/preprocess.cpp", "csrc/reader.cpp")
 FLAGS = ("-std=c++17", "-DNDEBUG", "-ffp-contract=off", "-fno-math-errno", "-Icsrc", "-pthread")
 SIDE_PX = 512
-MACHINE = ("cycle", "read a byte", "copy a byte")
+MACHINE = ("cycle", "read a byte", "copy a byte", "compute", "compute, beside another")
 
 
 def chunks(images: Sequence[corpora.Image]) -> bytes:
@@ -77,6 +77,9 @@ def main() -> None:
         "clock GHz": round(1 / cycle_ns, 2),
         "memory read GB/s": round(1 / min(ns["read a byte"]), 1),
         "memory copied GB/s": round(1 / min(ns["copy a byte"]), 1),
+        "compute on two threads, times one": round(
+            2 * min(ns["compute"]) / min(ns["compute, beside another"]), 2
+        ),
     }
     for fact, value in facts.items():
         print(f"{fact}: {value}")
