@@ -144,19 +144,24 @@ def tilepack_encode(image: NDArray[Any], *, mode: str = "pack") -> bytes:
     return _C.tilepack_encode(pixels, mode=MODES.index(mode))
 
 
-def tilepack_decode(payload: Buffer, *, rows: int, columns: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Decode a tilepack chunk into a new array (rows, columns) of ``dtype``.
+def tilepack_decode(
+    payload: Buffer, *, rows: int, columns: int, dtype: DTypeLike, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Decode a tilepack chunk into a new array (rows, columns) of ``dtype``, or into ``out``, which is one.
 
     The payload is not trusted: CorruptChunkError if it is not a whole, consistent chunk of just that shape
-    and dtype. It carries no checksum: a flipped residual goes unnoticed here (the crc32c codec is for that).
+    and dtype; ``out`` is then as it was. It carries no checksum: a flipped residual goes unnoticed here (the
+    crc32c codec is for that).
     """
     pixels = _pixel_dtype(dtype)
     chunk: Any = np.frombuffer(payload, np.uint8)
     if rows < 1 or columns < 1:
         raise ValueError(f"an image has at least one row and one column, not {rows}x{columns}")
+    if out is not None and (out.shape, out.dtype) != ((rows, columns), pixels):
+        raise ValueError(f"out is {out.dtype.name} {out.shape}, not {pixels.name} {(rows, columns)}")
     status = Status.BOUNDS  # refused before anything is allocated
     if rows * columns <= _PIXELS_A_BYTE * chunk.size:
-        image = np.empty((rows, columns), pixels)
+        image = np.empty((rows, columns), pixels) if out is None else out
         status = Status(_C.tilepack_decode(chunk, image))
     if status is not Status.OK:
         raise CorruptChunkError(

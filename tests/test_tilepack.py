@@ -256,3 +256,14 @@ def test_crc32c_equals_googles_and_its_portable_twin(data, shift):
 def test_status_words_are_those_of_the_core():
     assert {status.name: int(status) for status in ops.Status} == ops._C.statuses()
     assert all(status.sentence for status in ops.Status)
+
+
+def test_decoding_into_memory_that_is_there():
+    image = np.arange(35, dtype=np.int16).reshape(5, 7)
+    out = np.zeros_like(image)
+    shape = {"rows": 5, "columns": 7, "dtype": "int16"}
+    assert ops.tilepack_decode(ops.tilepack_encode(image), **shape, out=out) is out
+    assert np.array_equal(out, image)
+    for other in (np.zeros((7, 5), np.int16), np.zeros((5, 7), np.uint16)):
+        with pytest.raises(ValueError, match="out is"):
+            ops.tilepack_decode(ops.tilepack_encode(image), **shape, out=other)
