@@ -66,7 +66,7 @@ def fail_from(nth, fault, *, forever):
 
 def _append(path, images, masks):
     """What an ingest does, first or second time: nothing where its part is committed already."""
-    with StoreWriter.open(path, codec="tilepack", **SECRET) as writer:
+    with StoreWriter.open(path, codec=None, **SECRET) as writer:
         if writer.part_id == "000002":
             write_part(writer, images, masks=masks, first=10)
 

@@ -81,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser = timing.arguments(__doc__.splitlines()[0], repetitions=5)
     parser.add_argument("--rounds", dest="repetitions", type=int, help="the same as --repetitions")
     parser.add_argument("--peers", type=lambda text: text.split(","), default=names, help=",".join(names))
+    parser.add_argument("--caches", type=lambda text: text.split(","), default=["hot", "cold"])
     parser.add_argument("--images", type=int, default=4096, help="of an epoch (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a hot run, at least (whole epochs)")
     parser.add_argument("--scratch", default=str(Path(tempfile.gettempdir()) / "pyrad-peers"))
@@ -90,7 +91,7 @@ def _options() -> argparse.Namespace:
     if unknown:
         parser.error(f"no such peers: {', '.join(unknown)}; there are {', '.join(names)}")
     options.batch, options.side = (8, 32) if options.smoke else (BATCH, SIDE_PX)
-    options.conditions = [("hot", 1)] if options.smoke else [(c, n) for c in ("hot", "cold") for n in CORES]
+    options.conditions = [("hot", 1)] if options.smoke else [(c, n) for c in options.caches for n in CORES]
     if options.smoke:
         options.images, options.seconds, options.repetitions = 16, 0.0, 1
     return options
