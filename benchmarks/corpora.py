@@ -68,7 +68,8 @@ def _dicom(data: Path) -> Iterator[Image]:
                 frames = file.pixel_array if wanted else np.empty((0, 0, 0))
             except Exception:  # noqa: BLE001, S112  both hold broken files on purpose
                 continue
-            for frame in frames if frames.ndim == 3 else frames[None]:
+            little = frames.astype(frames.dtype.newbyteorder("<"), copy=False)
+            for frame in little if frames.ndim == 3 else little[None]:
                 digest = hashlib.sha256(frame.tobytes()).digest()
                 if frame.itemsize == 2 and min(frame.shape) >= 16 and digest not in seen:
                     seen.add(digest)
