@@ -57,11 +57,10 @@ def _dicom(data: Path) -> Iterator[Image]:
     seen: set[bytes] = set()
     with zipfile.ZipFile(data / "dicom.zip") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        names = sorted(archive.namelist())
-        for read in (
-            *(partial(archive.read, name) for name in names),
-            *(path.read_bytes for path in bundled),
-        ):
+        reads: list[Callable[[], bytes]] = [
+            partial(archive.read, name) for name in sorted(archive.namelist())
+        ]
+        for read in reads + [path.read_bytes for path in bundled]:
             try:
                 file = pydicom.dcmread(io.BytesIO(read()))
                 wanted = file.get("SamplesPerPixel", 1) == 1 and file.get("BitsStored", 0) > 8

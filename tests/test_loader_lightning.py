@@ -1,6 +1,7 @@
 """A store under Lightning's Trainer: the loader's batches, and a run that goes on in mid-epoch."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -98,8 +99,10 @@ def test_a_run_that_failed_goes_on_with_the_next_batch(store, tmp_path, hook, st
     """Epochs of 4 steps: in the middle of one, at its ends, and after the last step of one."""
     first, second = Watcher(), Watcher()
     failure = Failure(tmp_path / "saved.ckpt", hook, steps)
+    failing = trainer(tmp_path, callbacks=[failure])
     with pytest.raises(ConnectionAbortedError):
-        trainer(tmp_path, callbacks=[failure]).fit(first, datamodule=module_of(store))
+        failing.fit(first, datamodule=module_of(store))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pyrad-loader")]
     trainer(tmp_path).fit(second, datamodule=module_of(store), ckpt_path=failure.path)
     same(first.trained + second.trained, take(small(store, augment=Augment()), 12))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -46,6 +47,7 @@ class StoreDataModule(LightningDataModule):
         self._augment = augment
         self._options = options
         self._train: Loader | None = None
+        self._loaders: WeakSet[Loader] = WeakSet()  # all that were handed out and still are held
         self._state: dict[str, int] = {}
 
     def train_dataloader(self) -> Loader:
@@ -74,6 +76,15 @@ class StoreDataModule(LightningDataModule):
         if self._train is not None:
             self._train.load_state_dict(state)
 
+    def teardown(self, stage: str) -> None:  # noqa: ARG002  Lightning names the stage
+        """End the loaders' threads, which would go on as long as the Trainer holds a broken iteration."""
+        for loader in self._loaders:
+            loader.close()
+
+    def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002  any of them
+        """End them where the Trainer fails: it then calls no `teardown`."""
+        self.teardown("exception")
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a `Batch`, which is frozen: Lightning would assign its fields."""
         if not isinstance(batch, Batch):
@@ -90,4 +101,6 @@ class StoreDataModule(LightningDataModule):
         rank, world_size = (0, 1)
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return Loader(self.store, split, augment=augment, rank=rank, world_size=world_size, **self._options)
+        loader = Loader(self.store, split, augment=augment, rank=rank, world_size=world_size, **self._options)
+        self._loaders.add(loader)
+        return loader
