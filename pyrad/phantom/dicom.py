@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
+from signal import SIGINT, SIGTERM
+from threading import current_thread, main_thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +63,8 @@ def encode(image: Image, pixels: NDArray[np.generic], seed: int) -> bytes:
         )
     dataset.file_meta.TransferSyntaxUID = SYNTAXES[native]
     if syntax in _ENCODERS:
-        dataset.compress(SYNTAXES[syntax], encoding_plugin=_ENCODERS[syntax], generate_instance_uid=False)
+        with _signals_held():
+            dataset.compress(SYNTAXES[syntax], encoding_plugin=_ENCODERS[syntax], generate_instance_uid=False)
     if image.broken == "unknown-syntax":
         dataset.file_meta.TransferSyntaxUID = uid.UID(_UNKNOWN_SYNTAX)
     buffer = io.BytesIO()
@@ -68,6 +74,23 @@ def encode(image: Image, pixels: NDArray[np.generic], seed: int) -> bytes:
         dataset.save_as(buffer, enforce_file_format=True)
     whole = buffer.getvalue()
     return whole[: len(whole) * 3 // 5] if image.broken == "truncated" else whole
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: OpenJPEG's wrapper calls Python, and raising there is a SIGSEGV."""
+    if current_thread() is not main_thread():  # Python gives signals to no other
+        yield
+        return
+    came: list[int] = []
+    former = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for missed in came:
+            signal.raise_signal(missed)
 
 
 def _headers(image: Image, seed: int) -> Dataset:
